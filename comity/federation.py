@@ -196,7 +196,7 @@ class _Reader:
     def agency(self, field: str, raw: Any, jurisdictions: Mapping[str, str]) -> Agency:
         t = self.table(field, raw, {"id", "name", "kind", "jurisdiction", "does", "tags"})
         jurisdiction = t.get("jurisdiction", "")
-        if jurisdiction and jurisdiction not in jurisdictions:
+        if not isinstance(jurisdiction, str) or (jurisdiction and jurisdiction not in jurisdictions):
             self.no(f"{field}.jurisdiction", "is not registered")
         name = t.get("name", "")
         if not isinstance(name, str) or not 0 < len(name) <= 120 or not name.isprintable():

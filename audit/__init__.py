@@ -1,0 +1,1 @@
+"""The tamper-evident decision log: entries, Merkle tree, store, verification."""

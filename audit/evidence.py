@@ -1,0 +1,112 @@
+"""An inquiry entry against the evidence in it: the signed payload, its signatures and the certificates of that day."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import datetime as dt
+from collections.abc import Mapping
+from typing import Any
+
+from audit.entry import clear_fields
+from comity.envelope import Envelope, Signature
+from comity.errors import ComityError, InvalidInput, LogFault, NotAuthentic
+from comity.inquiry import Inquiry
+from identity.directory import Directory
+from identity.inquiry import APPROVER_ROLE
+from identity.names import PERSON
+from identity.signing import verify_envelope
+from identity.verify import Identity, verify_chain
+
+
+def check_payload(index: int, entry: Mapping[str, Any]) -> Inquiry:
+    """The inquiry that was signed, once the entry's clear fields were found to say the same.
+
+    Raises:
+        LogFault: the payload is not what was hashed (WRONG_INQUIRY_HASH), no inquiry (BAD_INQUIRY), or the entry
+            shows something else than was signed (FIELD_DIFFERS).
+    """
+    envelope = envelope_of(entry)
+    if envelope.payload_hash.hex() != entry["inquiry_hash"]:
+        raise _fault(index, "the signed payload is not the one its hash names", "WRONG_INQUIRY_HASH")
+    try:
+        inquiry = Inquiry.parse(envelope.payload)
+    except InvalidInput:
+        raise _fault(index, "the signed payload is no valid inquiry", "BAD_INQUIRY") from None
+    requester = {k: v for k, v in entry["requester"].items() if k != "role"}
+    shown = {**entry, "requester": requester}
+    for name, signed in clear_fields(inquiry).items():
+        if shown[name] != signed:
+            raise _fault(index, f"{name} is not what was signed", "FIELD_DIFFERS")
+    if len(entry["approvers"]) != len(envelope.signatures) - 1:
+        raise _fault(index, "approvers and signatures do not match in number", "FIELD_DIFFERS")
+    return inquiry
+
+
+def check_signatures(index: int, entry: Mapping[str, Any], inquiry: Inquiry, directory: Directory) -> bool:
+    """False if a signer's certificate has been revoked since; True if all is right.
+
+    Every signature is over the payload. The author's certificate was valid at `issued_at`, an approver's then or
+    when the entry was written. They name the requester with the role shown and the approvers shown.
+
+    Raises:
+        LogFault: BAD_SIGNATURES, or FIELD_DIFFERS.
+    """
+    if inquiry.federation != directory.federation.id:
+        raise _fault(index, "it is meant for another federation than the directory's", "BAD_SIGNATURES")
+    signers = _signers(index, entry, inquiry, directory)
+    author, approvers = signers[0], signers[1:]
+    if str(author.spiffe) != inquiry.requester or author.role != entry["requester"]["role"]:
+        raise _fault(index, "the requester or the role is not the certificate's", "FIELD_DIFFERS")
+    if [str(a.spiffe) for a in approvers] != entry["approvers"]:
+        raise _fault(index, "the approvers are not those who signed", "FIELD_DIFFERS")
+    if any(a.role != APPROVER_ROLE or a.agency != author.agency for a in approvers):
+        raise _fault(index, "an approver is no supervisor of the requester's agency", "BAD_SIGNATURES")
+    if not _revoked(entry, signers, directory):
+        return True
+    if directory.version <= entry["directory_version"]:
+        raise _fault(index, "a signer's certificate had been revoked before", "BAD_SIGNATURES")
+    return False
+
+
+def envelope_of(entry: Mapping[str, Any]) -> Envelope:
+    """The envelope that an inquiry entry keeps; its form was checked before."""
+    kept = entry["envelope"]
+    return Envelope(
+        payload_type=kept["payload_type"],
+        payload=base64.b64decode(kept["payload"]),
+        signatures=tuple(
+            Signature(signature=base64.b64decode(s["signature"]), chain=tuple(base64.b64decode(c) for c in s["chain"]))
+            for s in kept["signatures"]
+        ),
+    )
+
+
+def _signers(index: int, entry: Mapping[str, Any], inquiry: Inquiry, directory: Directory) -> tuple[Identity, ...]:
+    # Revoked later is no fault of that day: the deny list is looked at apart.
+    lenient = dataclasses.replace(directory, denied=frozenset())
+    envelope = envelope_of(entry)
+    written = dt.datetime.fromisoformat(entry["at"]) - dt.timedelta(milliseconds=entry.get("clock_behind_ms", 0))
+    cause: ComityError | None = None
+    for approved_at in (inquiry.issued_at, written):
+        try:
+            return verify_envelope(envelope, lenient, inquiry.issued_at, kind=PERSON, approvers_at=approved_at)
+        except (NotAuthentic, InvalidInput) as e:
+            cause = e
+    sentence = f"its signatures do not hold: {cause}"
+    if directory.version != entry["directory_version"]:
+        sentence += f" (directory {directory.version} was given, {entry['directory_version']} was in force then)"
+    raise _fault(index, sentence, "BAD_SIGNATURES")
+
+
+def _revoked(entry: Mapping[str, Any], signers: tuple[Identity, ...], directory: Directory) -> bool:
+    for signature, signer in zip(envelope_of(entry).signatures, signers, strict=True):
+        try:
+            verify_chain(signature.chain, directory, signer.not_before)
+        except NotAuthentic:
+            return True
+    return False
+
+
+def _fault(index: int, sentence: str, reason: str) -> LogFault:
+    return LogFault(f"inquiry: {sentence}", index=index, reason=reason)

@@ -1,0 +1,282 @@
+"""Builds the broker from its state folder, serves, and stops in order. The only file that knows every adapter."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime as dt
+import gc
+import signal
+import uuid
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import grpc
+import structlog
+
+from audit.entry import start_entry, stop_entry
+from audit.log import DecisionLog
+from broker.admission import Admission
+from broker.config import BrokerConfig
+from broker.links import Links
+from broker.ports import Presence, Quota, ReplayGuard
+from broker.rpc.node_link_service import Attachments, NodeLinkService
+from broker.rpc.search_service import SearchService
+from broker.search import Limits, Search
+from broker.state.inprocess import InProcessPresence, InProcessQuota, InProcessReplayGuard
+from broker.state.redis import RedisPresence, RedisQuota, RedisReplayGuard, SharedRedis
+from comity import instants, logs
+from comity.admin import NOT_SERVING, SERVING, Health
+from comity.decision import Pep
+from comity.errors import ComityError, ConfigError, LogBroken
+from comity.status import ErrorInterceptor
+from comity.v1 import node_link_service_pb2_grpc, search_service_pb2_grpc
+from identity.directory import Directory
+from identity.folder import IdentityFolder
+from identity.tls import server_credentials
+from policies.decide import Decider
+from policies.engine import compiled
+from policies.packs import load_packs
+from policies.vocabulary import Vocabulary
+
+PROCESS_TTL = dt.timedelta(seconds=30)
+PRESENCE_EVERY_S = 10.0
+MAX_MESSAGE_BYTES = 4 * 1024 * 1024
+SERVICES = ("comity.v1.SearchService", "comity.v1.NodeLinkService")
+OPTIONS: tuple[tuple[str, Any], ...] = (
+    ("grpc.so_reuseport", 0),  # else a second broker would silently share the port
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 8_000),
+)
+logger = structlog.get_logger("broker")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """The three ports of shared state, and the connection behind them if there is one."""
+
+    replay: ReplayGuard
+    presence: Presence
+    quota: Quota
+    shared: SharedRedis | None
+
+    @classmethod
+    async def open(cls, url: str) -> State:
+        """In Redis if `url` names one, else in this process.
+
+        Raises:
+            ConfigError, Unavailable: Redis is not fit for it, or does not answer.
+        """
+        clock = instants.now
+        if not url:
+            return cls(
+                replay=InProcessReplayGuard(clock),
+                presence=InProcessPresence(clock),
+                quota=InProcessQuota(clock),
+                shared=None,
+            )
+        shared = SharedRedis.open(url)
+        await shared.check()
+        return cls(
+            replay=RedisReplayGuard(shared, clock),
+            presence=RedisPresence(shared),
+            quota=RedisQuota(shared, clock),
+            shared=shared,
+        )
+
+
+class Broker:
+    """One broker process."""
+
+    def __init__(self, config: BrokerConfig, state_folder: Path, state: State) -> None:
+        self.config = config
+        self._state = state
+        folder = IdentityFolder.load(state_folder / config.identity)
+        if folder.spiffe.kind != "broker":
+            raise ConfigError(f"{folder.path} is the identity of a {folder.spiffe.kind}, not of a broker")
+        self.id = str(folder.spiffe)
+        self.directory = folder.directory()
+        self._stopping = asyncio.Event()
+        self._exit_code = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._log = DecisionLog.open(state_folder, clock=instants.now, on_broken=self._broken)
+        self._links = Links()
+        self._addresses: tuple[str, ...] = ()
+        self._credentials = server_credentials(folder, self.directory.agency_authorities)
+        self._health = Health(SERVICES)
+        self._search = self._build_search(folder)
+        self._link_service = NodeLinkService(
+            Attachments(
+                directory=self.directory,
+                links=self._links,
+                log=self._log,
+                presence=state.presence,
+                clock=instants.now,
+                broker=self.id,
+                process=self._process,
+                addresses=lambda: self._addresses,
+            )
+        )
+
+    @property
+    def _process(self) -> str:
+        return self.config.advertise_nodes or self.config.listen_nodes
+
+    def _build_search(self, folder: IdentityFolder) -> Search:
+        c, directory = self.config, self.directory
+        return Search(
+            directory=directory,
+            decider=decider_of(directory),
+            links=self._links,
+            log=self._log,
+            signer=folder.signer,
+            replay=self._state.replay,
+            presence=self._state.presence,
+            quota=self._state.quota,
+            admission=Admission(total=c.searches, per_agency=c.searches_per_agency, waiting=c.searches_per_agency),
+            limits=Limits(person_per_day=c.person_per_day, agency_per_day=c.agency_per_day),
+            clock=instants.now,
+            background=self._keep,
+        )
+
+    async def serve(self) -> int:
+        """Serve until a signal or a broken log. Returns the exit code: 0 stopped in order, 1 the log broke."""
+        loop = asyncio.get_running_loop()
+        for sign in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(sign, self._stopping.set)
+        await self._log.append([start_entry(**self._run_fields(""))])
+        servers = [
+            self._server(self.config.listen_investigators, search=True),
+            self._server(self.config.listen_nodes, search=False),
+        ]
+        admin = grpc.aio.server(options=OPTIONS)
+        self._health.add_to(admin)
+        bind(admin, self.config.admin, None)
+        await self._state.presence.register_process(self._process, PROCESS_TTL)
+        await self._refresh()
+        for server in (*servers, admin):
+            await server.start()
+        await self._health.set(SERVING)
+        self._start(self._stay_present())
+        gc.freeze()
+        logger.info("serving", investigators=self.config.listen_investigators, nodes=self.config.listen_nodes)
+        await self._stopping.wait()
+        await self._stop(servers, admin)
+        return self._exit_code
+
+    async def _stop(self, servers: list[grpc.aio.Server], admin: grpc.aio.Server) -> None:
+        """Not serving; running searches end; goodbye on every stream; then the servers and the log."""
+        logger.info("stopping", exit_code=self._exit_code)
+        await self._health.set(NOT_SERVING)
+        grace = self.config.stop_grace_s if not self._exit_code else 0.0
+        investigators, nodes = servers
+        await investigators.stop(grace)
+        self._link_service.goodbye("the broker stops")
+        await nodes.stop(2.0 if not self._exit_code else 0.0)
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        with contextlib.suppress(ComityError):
+            await self._state.presence.unregister_process(self._process)
+        if self._state.shared is not None:
+            await self._state.shared.close()
+        if not self._log.broken:
+            await self._log.append([stop_entry(**self._run_fields("signal"))])
+        await asyncio.to_thread(self._log.close)
+        await admin.stop(0)
+
+    def _server(self, address: str, *, search: bool) -> grpc.aio.Server:
+        server = grpc.aio.server(interceptors=[ErrorInterceptor()], options=OPTIONS)
+        if search:
+            search_service_pb2_grpc.add_SearchServiceServicer_to_server(SearchService(self._search), server)
+        else:
+            node_link_service_pb2_grpc.add_NodeLinkServiceServicer_to_server(self._link_service, server)
+        bind(server, address, self._credentials)
+        return server
+
+    def _run_fields(self, reason: str) -> dict[str, Any]:
+        return {
+            "program": "broker",
+            "id": self.id.rpartition("/")[2],
+            "software_version": version("comity"),
+            "directory_version": self.directory.version,
+            "reason": reason,
+        }
+
+    async def _stay_present(self) -> None:
+        while True:
+            await asyncio.sleep(PRESENCE_EVERY_S)
+            try:
+                await self._state.presence.register_process(self._process, PROCESS_TTL)
+                nodes = [link.node for link in self._links]
+                if nodes:
+                    await self._state.presence.touch(nodes, self._process, instants.now())
+                await self._refresh()
+            except ComityError as error:
+                logger.warning("presence not updated", reason=error.reason)
+
+    async def _refresh(self) -> None:
+        others = [p for p in await self._state.presence.processes() if p != self._process]
+        self._addresses = (self._process, *others)
+
+    def _broken(self, error: LogBroken) -> None:
+        """Nothing may be released any more: the process ends, and does not try again."""
+        logger.critical("the decision log is broken", reason=error.reason, detail=str(error))
+        self._exit_code = 1
+        self._stopping.set()
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        self._keep(asyncio.ensure_future(work))
+
+    def _keep(self, task: asyncio.Task[None]) -> None:
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("background work failed", kind=type(error).__name__)
+
+
+def decider_of(directory: Directory) -> Decider:
+    """The broker's decider under the federation's packs.
+
+    Raises:
+        PolicyError: a pack is missing or refused.
+    """
+    federation = directory.federation
+    vocabulary = Vocabulary.of(federation)
+    policy = compiled(load_packs(federation.presets), vocabulary)
+    return Decider(federation, policy, Pep.BROKER, lambda: str(uuid.uuid4()))
+
+
+def bind(server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials | None) -> int:
+    """The port that `server` listens on.
+
+    Raises:
+        ConfigError: the address is taken or is not this machine's.
+    """
+    try:
+        if credentials is None:
+            return server.add_insecure_port(address)
+        return server.add_secure_port(address, credentials)
+    except RuntimeError:
+        raise ConfigError(f"cannot listen on {address}: is another program there?", reason="ADDRESS_TAKEN") from None
+
+
+async def run(state_folder: Path) -> int:
+    """Serve from `state_folder` until told to stop.
+
+    Raises:
+        ComityError: the folder, the directory, a pack or the log is not fit to serve with.
+    """
+    config = BrokerConfig.load(state_folder)
+    logs.configure("broker", state_folder.name)
+    state = await State.open(config.redis_url)
+    return await Broker(config, state_folder, state).serve()

@@ -1,0 +1,58 @@
+"""The broker's configuration: `broker.toml` in its state folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from comity import config
+from comity.errors import ConfigError
+
+FILE = "broker.toml"
+MAX_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrokerConfig:
+    """Every key, with its default. Addresses are HOST:PORT; the admin port is on loopback only."""
+
+    # An identity folder: key.pem, chain.pem, federation-ca.pem, directory.json.
+    identity: Path
+    # Where investigators and auditors call.
+    listen_investigators: str = "127.0.0.1:7443"
+    # Where nodes attach: a port of this process's own.
+    listen_nodes: str = "127.0.0.1:7444"
+    # The same as nodes reach it from outside; empty: as listened on.
+    advertise_nodes: str = ""
+    # Health, reflection and channelz.
+    admin: str = "127.0.0.1:7445"
+    # Shared state of several broker processes; empty: this process alone, nothing shared.
+    redis_url: str = ""
+    # Searches at once: in all, and of one agency; further ones wait, as many as that, before they are turned away.
+    searches: int = 64
+    searches_per_agency: int = 16
+    # Searches a UTC day.
+    person_per_day: int = 2_000
+    agency_per_day: int = 50_000
+    # Seconds that running searches may take to end when the broker stops.
+    stop_grace_s: float = 10.0
+
+    @classmethod
+    def load(cls, state: Path) -> BrokerConfig:
+        """The configuration in the state folder; a relative `identity` is under it.
+
+        Raises:
+            ConfigError: no such file, or a key that is unknown, missing or wrong.
+        """
+        path = state / FILE
+        try:
+            text = path.read_bytes()[:MAX_BYTES].decode()
+        except (OSError, UnicodeDecodeError):
+            raise ConfigError(f"{path} cannot be read: make one with comity broker init", reason="NO_CONFIG") from None
+        loaded = config.parse(cls, text, file=str(path))
+        host, _ = config.address(loaded.admin, key="admin")
+        if host not in ("127.0.0.1", "localhost", "[::1]"):
+            raise ConfigError(f"{path}: admin must be on loopback")
+        for key in ("listen_investigators", "listen_nodes"):
+            config.address(getattr(loaded, key), key=key)
+        return loaded

@@ -1,0 +1,98 @@
+"""The nodes attached to this process, and the work that each has been sent."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Iterable, Iterator
+
+from broker.model import Answer, Lost, Work
+from policies.engine import Policy
+from policies.published import Published
+
+Sink = Callable[[Answer | Lost], None]
+Wire = Callable[[Work | str], None]  # a piece of work, or the id of one to cancel
+
+
+class Link:
+    """One attached node. `published` is the policy its agency signed; `wire` queues for its stream, never blocking."""
+
+    def __init__(self, node: str, published: Published, wire: Wire) -> None:
+        self.node = node
+        self.published = published
+        self._wire = wire
+        self._waiting: dict[str, Sink] = {}
+
+    def ask(self, work: Work, sink: Sink) -> None:
+        """Queue `work`; `sink` is called exactly once, unless it is cancelled before."""
+        self._waiting[work.inquiry_id] = sink
+        self._wire(work)
+
+    def cancel(self, inquiry_id: str) -> None:
+        """Tell the node that nobody waits for this any more."""
+        if self._waiting.pop(inquiry_id, None) is not None:
+            self._wire(inquiry_id)
+
+    def waits_for(self, inquiry_id: str) -> bool:
+        """True if this work was sent and is not answered."""
+        return inquiry_id in self._waiting
+
+    def answered(self, inquiry_id: str, answer: Answer | Lost) -> bool:
+        """Hand an answer to whoever waits. False if nobody does: late, twice, or never asked."""
+        sink = self._waiting.pop(inquiry_id, None)
+        if sink is None:
+            return False
+        sink(answer)
+        return True
+
+    def lost(self, reason: str) -> None:
+        """The stream has ended: whoever waits is told that the node may have searched."""
+        waiting, self._waiting = self._waiting, {}
+        for sink in waiting.values():
+            sink(Lost(self.node, "LINK_LOST", reason))
+
+
+class Links:
+    """Which nodes are attached here, and the last policy of each that ever was.
+
+    A node that left is still decided on under its last policy, so that its refusal stays a refusal; it is asked
+    nothing.
+    """
+
+    def __init__(self) -> None:
+        self._links: dict[str, Link] = {}
+        self._published: dict[str, Published] = {}
+
+    def attach(self, link: Link) -> Link | None:
+        """Take up `link`. Returns the one it replaces, if the node was attached already."""
+        old = self._links.get(link.node)
+        self._links[link.node] = link
+        self._published[link.node] = link.published
+        return old
+
+    def take_up(self, link: Link, published: Published) -> None:
+        """A new policy of an attached node; nothing more happens if the link is no longer its node's."""
+        link.published = published
+        if self._links.get(link.node) is link:
+            self._published[link.node] = published
+
+    def detach(self, link: Link) -> bool:
+        """Forget `link`. False if another has replaced it."""
+        if self._links.get(link.node) is not link:
+            return False
+        del self._links[link.node]
+        return True
+
+    def get(self, node: str) -> Link | None:
+        """The node's link, or None if it is not attached to this process."""
+        return self._links.get(node)
+
+    def with_policies(self, nodes: Iterable[str], now: dt.datetime) -> list[tuple[str, Policy | None]]:
+        """Each node with its latest known policy; None where none was ever shown, or it has expired."""
+        known = self._published
+        return [(n, p.policy if (p := known.get(n)) is not None and now < p.valid_to else None) for n in nodes]
+
+    def __iter__(self) -> Iterator[Link]:
+        return iter(tuple(self._links.values()))
+
+    def __len__(self) -> int:
+        return len(self._links)

@@ -1,0 +1,1 @@
+"""The broker's gRPC surface: decode, call the core, encode."""

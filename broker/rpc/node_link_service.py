@@ -1,0 +1,269 @@
+"""NodeLinkService: the stream on which each node stays attached."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import structlog
+
+from audit.entry import policy_entry
+from audit.log import DecisionLog
+from broker.links import Link, Links
+from broker.model import Answer, Lost, PeerReceipt
+from broker.ports import Clock, Presence
+from broker.rpc.outbox import Outbox
+from broker.rpc.peer import peer_of
+from comity.errors import ComityError, InvalidInput, NotAuthentic, PolicyError
+from comity.outcome import BROKER_ONLY, KIND_FROM_WIRE, Coverage
+from comity.v1 import node_link_service_pb2 as pb2
+from comity.v1 import node_link_service_pb2_grpc as pb2_grpc
+from identity.directory import Directory
+from identity.verify import Identity
+from policies.published import Published, open_published
+
+HELLO_WITHIN_S = 10.0
+MAX_ANSWER_BYTES = 3 * 1024 * 1024
+MAX_CHECKPOINT_BYTES = 8 * 1024
+
+Context = grpc.aio.ServicerContext[Any, Any]
+logger = structlog.get_logger("attach")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attachments:
+    """What every attached stream needs. `addresses` are the broker processes that nodes attach to."""
+
+    directory: Directory
+    links: Links
+    log: DecisionLog
+    presence: Presence
+    clock: Clock
+    broker: str
+    process: str
+    addresses: Callable[[], Sequence[str]]
+
+
+class NodeLinkService(pb2_grpc.NodeLinkServiceServicer):
+    """One `Attach` a node; the node's hello with its signed policy comes first."""
+
+    def __init__(self, attachments: Attachments) -> None:
+        self._a = attachments
+        self._open: set[Outbox] = set()
+
+    def goodbye(self, reason: str) -> None:
+        """End every stream, after what is queued on it."""
+        for outbox in tuple(self._open):
+            outbox.close(reason)
+
+    async def Attach(
+        self, request_iterator: AsyncIterator[pb2.AttachRequest], context: Context
+    ) -> AsyncIterator[pb2.AttachResponse]:
+        """Take the node up, then carry work out and answers in until either side ends it."""
+        a = self._a
+        peer = peer_of(context, "NodeLinkService", a.directory, a.clock())
+        first = await _first(request_iterator)
+        published = await self._take_up(peer, first.items[0].hello, None)
+        outbox = Outbox()
+        stream = _Stream(self, peer, published, outbox)
+        self._open.add(outbox)
+        reader = asyncio.ensure_future(stream.read(first, request_iterator))
+        # An open stream outlives its certificate; it may not.
+        left_s = (peer.not_after - a.clock()).total_seconds()
+        expiry = asyncio.get_running_loop().call_later(left_s, outbox.close, "certificate expired")
+        reason = "the node left"
+        try:
+            await stream.attach()
+            while items := await outbox.take():
+                yield pb2.AttachResponse(items=items)
+            reason = "the broker ended the stream"
+        finally:
+            expiry.cancel()
+            reader.cancel()
+            self._open.discard(outbox)
+            await asyncio.shield(stream.detach(reason))
+
+    async def _take_up(self, peer: Identity, hello: pb2.Hello, old: Published | None) -> Published:
+        """The node's published policy, recorded. A refused one is recorded too.
+
+        Raises:
+            NotAuthentic, PolicyError, InvalidInput: not the node's, or not one that may be taken up.
+        """
+        a = self._a
+        if hello.node != peer.id:
+            raise NotAuthentic("a node attaches under its certificate's name only", reason="WRONG_NODE")
+        try:
+            published = open_published(hello.bundle, a.directory, peer.id, a.clock())
+            if old is not None and published.version < old.version:
+                raise PolicyError("older than the policy that is in force", reason="POLICY_OLDER")
+        except (NotAuthentic, PolicyError, InvalidInput) as error:
+            logger.warning("policy refused", node=peer.id, reason=error.reason)
+            await a.log.append(
+                [policy_entry(node=peer.id, digest="", version=0, bundle_hash=b"", taken_up=False, reason=error.reason)]
+            )
+            raise
+        await a.log.append(
+            [
+                policy_entry(
+                    node=peer.id,
+                    digest=published.policy.digest,
+                    version=published.version,
+                    bundle_hash=published.bundle_hash,
+                    taken_up=True,
+                )
+            ]
+        )
+        return published
+
+
+class _Stream:
+    """One node's attached stream: answers in, link up and down."""
+
+    def __init__(self, service: NodeLinkService, peer: Identity, published: Published, outbox: Outbox) -> None:
+        self._service = service
+        self._a = service._a
+        self._peer = peer
+        self._published = published
+        self._outbox = outbox
+        self._link = Link(peer.id, published, outbox.send)
+        self._parts: dict[str, _Parts] = {}
+
+    async def attach(self) -> None:
+        """Be present, and welcome the node."""
+        a = self._a
+        old = a.links.attach(self._link)
+        if old is not None:
+            old.lost("the node attached anew")
+        await a.presence.attached(self._peer.id, a.process, a.clock())
+        self._welcome()
+        logger.info("node attached", node=self._peer.id, policy=self._published.policy.digest[:12])
+
+    async def detach(self, reason: str) -> None:
+        """Be absent; whoever waits for an answer is told."""
+        a = self._a
+        self._link.lost(f"the connection ended: {reason}")
+        if a.links.detach(self._link):
+            try:
+                await a.presence.detached(self._peer.id, a.process, a.clock())
+            except ComityError as error:  # it runs out by itself
+                logger.warning("presence not updated", node=self._peer.id, reason=error.reason)
+        logger.info("node detached", node=self._peer.id, reason=reason)
+
+    async def read(self, first: pb2.AttachRequest, rest: AsyncIterator[pb2.AttachRequest]) -> None:
+        """Take in what the node sends until it ends the stream; nonsense ends it too."""
+        try:
+            for item in first.items[1:]:
+                await self._item(item)
+            async for message in rest:
+                for item in message.items:
+                    await self._item(item)
+            self._outbox.close("goodbye")
+        except ComityError as error:
+            logger.warning("stream ended", node=self._peer.id, reason=error.reason)
+            self._outbox.close(error.reason)
+
+    async def _item(self, item: pb2.NodeItem) -> None:
+        match item.WhichOneof("item"):
+            case "outcome":
+                self._chunk(item.outcome)
+            case "hello":
+                await self._renew(item.hello)
+            case "goodbye":
+                self._outbox.close("goodbye")
+            case "heartbeat":
+                self._outbox.put(pb2.BrokerItem(heartbeat=item.heartbeat))
+            case _:
+                raise InvalidInput("an item that this version does not know", reason="BAD_ITEM")
+
+    async def _renew(self, hello: pb2.Hello) -> None:
+        """A new policy; one that is refused leaves the old one in force, and the welcome says which that is."""
+        try:
+            self._published = await self._service._take_up(self._peer, hello, self._published)
+        except (NotAuthentic, PolicyError, InvalidInput):
+            pass
+        else:
+            self._a.links.take_up(self._link, self._published)
+        self._welcome()
+
+    def _welcome(self) -> None:
+        a = self._a
+        welcome = pb2.Welcome(
+            broker=a.broker,
+            directory_version=a.directory.version,
+            policy_digest=self._published.policy.digest,
+            brokers=a.addresses(),
+        )
+        self._outbox.put(pb2.BrokerItem(welcome=welcome))
+
+    def _chunk(self, chunk: pb2.OutcomeChunk) -> None:
+        inquiry_id = chunk.inquiry_id
+        if not self._link.waits_for(inquiry_id):
+            self._parts.pop(inquiry_id, None)
+            return
+        if chunk.HasField("header"):
+            self._parts[inquiry_id] = _Parts(chunk.header)
+        parts = self._parts.get(inquiry_id)
+        if parts is None or not parts.add(chunk.data, chunk.last):
+            self._parts.pop(inquiry_id, None)
+            self._link.answered(inquiry_id, Lost(self._peer.id, "BAD_ANSWER", "the node sent no valid outcome"))
+        elif chunk.last:
+            del self._parts[inquiry_id]
+            self._link.answered(inquiry_id, parts.answer(self._peer.id))
+
+
+class _Parts:
+    """The pieces of one answer."""
+
+    def __init__(self, header: pb2.OutcomeHeader) -> None:
+        self._header = header
+        self._data = bytearray()
+
+    def add(self, data: bytes, last: bool) -> bool:
+        """False if the pieces are not as long as the header said."""
+        self._data += data
+        total = self._header.total_bytes
+        return len(self._data) <= min(total, MAX_ANSWER_BYTES) and (not last or len(self._data) == total)
+
+    def answer(self, node: str) -> Answer | Lost:
+        """The whole. The signature is the node's to make and the client's and auditors' to verify."""
+        h = self._header
+        kind = KIND_FROM_WIRE.get(h.kind)
+        receipt = h.receipt
+        fits = len(h.payload_hash) == 32 and len(receipt.checkpoint) <= MAX_CHECKPOINT_BYTES
+        if kind is None or kind in BROKER_ONLY or not fits or len(h.policy_digest) > 64:
+            return Lost(node, "BAD_ANSWER", "the node sent no valid outcome")
+        try:
+            coverage = Coverage.parse(h.coverage) if h.HasField("coverage") else None
+        except InvalidInput:
+            return Lost(node, "BAD_ANSWER", "the node sent no valid outcome")
+        return Answer(
+            node=node,
+            kind=kind,
+            count=h.count,
+            coverage=coverage,
+            policy_digest=h.policy_digest,
+            payload_hash=h.payload_hash,
+            envelope=bytes(self._data),
+            receipt=PeerReceipt(
+                origin=receipt.origin,
+                index=receipt.index,
+                leaf_hash=receipt.leaf_hash,
+                checkpoint=receipt.checkpoint,
+            )
+            if h.HasField("receipt")
+            else None,
+        )
+
+
+async def _first(requests: AsyncIterator[pb2.AttachRequest]) -> pb2.AttachRequest:
+    try:
+        async with asyncio.timeout(HELLO_WITHIN_S):
+            message = await anext(requests)
+    except (TimeoutError, StopAsyncIteration):
+        raise InvalidInput("a node says hello first", reason="NO_HELLO") from None
+    if not message.items or message.items[0].WhichOneof("item") != "hello":
+        raise InvalidInput("a node says hello first", reason="NO_HELLO")
+    return message

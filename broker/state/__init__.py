@@ -1,0 +1,1 @@
+"""What several broker processes share: replay, presence, quotas. Never the decision log."""

@@ -1,0 +1,1 @@
+"""The `comity` command for agencies, investigators and auditors."""

@@ -1,0 +1,283 @@
+"""`comity audit`: what a decision log says, and whether it is what it was."""
+
+from __future__ import annotations
+
+import datetime as dt
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import orjson
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from audit import form, listing
+from audit.read import LogReader
+from audit.tree import leaf_hash
+from audit.verify import Report, verify
+from comity.errors import InvalidInput, NotYet
+from comity.instants import to_text
+from identity import files
+from identity.directory import Directory
+from identity.folder import FEDERATION_FILE
+
+LOG = click.Path(path_type=Path)
+FILE = click.Path(path_type=Path, dir_okay=False)
+SHOW_PROGRESS_AFTER_S = 2.0
+LATER = {
+    "prove": "One decision proven without showing the others.",
+    "reconcile": "Two sides' logs compared.",
+    "export": "Entries as JSONL or Parquet.",
+    "tiles": "The log as C2SP tiles.",
+    "report": "A public report.",
+    "review": "The weekly check.",
+    "watch": "Unusual use.",
+    "import": "Other systems' audit exports.",
+}
+COLOURS = {"permit": "green", "deny": "red", "pending": "yellow"}
+
+JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+
+
+@click.group()
+def audit() -> None:
+    """Read and verify decision logs. LOG is a program's state folder, or the log file in it.
+
+    Example: comity audit list ./broker --agency us-ca-port-alder-pd --since 2026-01-01
+
+    Exit codes: 0 done, 1 failure or fault, 2 wrong usage.
+    """
+
+
+def instant(text: str) -> str:
+    """The time in `2026-01-31` or `2026-01-31T12:00:00Z`, as entries write it; without a zone it is UTC.
+
+    Raises:
+        click.BadParameter: anything else.
+    """
+    try:
+        at = dt.datetime.fromisoformat(text)
+    except ValueError:
+        raise click.BadParameter("must be a date or a time such as 2026-01-31T12:00:00Z") from None
+    return to_text(at if at.tzinfo else at.replace(tzinfo=dt.UTC))
+
+
+@audit.command("list")
+@click.argument("log", type=LOG)
+@click.option("--agency", default="", help="The requester's agency.")
+@click.option("--person", default="", help="The requester.")
+@click.option("--beneficiary", default="", help="The agency it was asked for.")
+@click.option("--purpose", default="", help="The code of the purpose of use.")
+@click.option("--node", default="", help="The node that was to be asked.")
+@click.option("--decision", type=click.Choice(["permit", "deny", "pending"]), help="What was decided.")
+@click.option("--rule", default="", help="A rule that applied: SC-2 or node:SC-2.")
+@click.option("--since", type=instant, metavar="TIME", help="Recorded at that time or later.")
+@click.option("--until", type=instant, metavar="TIME", help="Recorded before that time.")
+@click.option("--limit", type=click.IntRange(1, 1_000_000), default=50, show_default=True, help="The newest so many.")
+@JSON
+def list_(log: Path, limit: int, as_json: bool, **filters: str | None) -> None:
+    """List decisions, newest last, each with what was asked and what came of it.
+
+    Example: comity audit list ./broker --decision deny --rule SC-2 --since 2026-01-31
+
+    Exit codes: 0 listed, 1 the log cannot be read, 2 wrong usage.
+    """
+    wanted = listing.Filter(**{name: value or "" for name, value in filters.items()})
+    with LogReader.open(log) as reader:
+        rows = listing.newest(reader, wanted, limit)
+    if as_json:
+        for row in rows:
+            click.echo(orjson.dumps(row.as_json()))
+        return
+    table = Table(box=None, pad_edge=False)
+    for name in ("entry", "time (UTC)", "requester", "for", "purpose", "node", "decision", "rules", "outcome"):
+        table.add_column(name, justify="right" if name == "entry" else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*_cells(row))
+    console = Console()
+    console.print(table)
+    if not rows:
+        console.print("No entry of this log fits.")
+    elif len(rows) == limit:
+        console.print(f"The newest {limit}; --limit shows more.")
+
+
+@audit.command()
+@click.argument("log", type=LOG)
+@click.argument("target", metavar="INDEX|INQUIRY_ID")
+@JSON
+def show(log: Path, target: str, as_json: bool) -> None:
+    """Show one entry by its index, or everything recorded of one inquiry.
+
+    Example: comity audit show ./broker 1042
+
+    Exit codes: 0 shown, 1 not recorded or the log cannot be read, 2 wrong usage.
+    """
+    with LogReader.open(log) as reader:
+        if form.inquiry_id(target):
+            found = list(listing.of_inquiry(reader, target))
+            if not found:
+                raise InvalidInput("this log has not recorded that inquiry", reason="NO_ENTRY")
+        elif target.isascii() and target.isdigit() and len(target) < 16:
+            found = [(int(target), reader.entry(int(target)))]
+        else:
+            raise click.BadParameter("must be an entry's index or an inquiry's id", param_hint="INDEX|INQUIRY_ID")
+    for index, entry in found:
+        if as_json:
+            shown = {"index": index, "leaf_hash": leaf_hash(entry).hex(), "entry": listing.decode(index, entry)}
+            click.echo(orjson.dumps(shown))
+        else:
+            _show(index, entry)
+
+
+@audit.command("verify")
+@click.argument("log", type=LOG)
+@click.option("--vkey", type=FILE, help="The log's verifier key, from elsewhere than the log's own folder.")
+@click.option("--directory", type=FILE, help="The federation's directory: pins the log's key, proves inquiries.")
+@click.option(
+    "--anchor", type=FILE, help=f"The federation's certificate; {FEDERATION_FILE} beside the directory if left out."
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def verify_(log: Path, vkey: Path | None, directory: Path | None, anchor: Path | None, as_json: bool) -> None:
+    """Verify every entry, hash, citation and signature of a log, and name the first fault.
+
+    One log alone cannot show that it was cut back to an older head of its own: its witnesses can.
+
+    Example: comity audit verify ./broker --directory ./me/directory.json
+
+    Exit codes: 0 nothing is wrong, 1 a fault or failure, 2 wrong usage.
+    """
+    known = Directory.load(directory, anchor or directory.with_name(FEDERATION_FILE)) if directory else None
+    pinned = files.read(vkey, max_bytes=1024).decode("ascii", errors="replace") if vkey else None
+    bar = _Bar()
+    try:
+        report = verify(log, vkey=pinned, directory=known, progress=bar)
+    finally:
+        bar.close()
+    if as_json:
+        click.echo(orjson.dumps(_report_json(log, report)))
+    else:
+        _print_report(report)
+    if report.fault:
+        sys.exit(1)
+
+
+def _later(name: str, line: str) -> None:
+    @audit.command(name, help=f"{line} Not yet in this version.", context_settings={"ignore_unknown_options": True})
+    @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+    def refuse(arguments: tuple[str, ...]) -> None:  # noqa: ARG001
+        raise NotYet(f"comity audit {name} comes with a later version")
+
+
+for _name, _line in LATER.items():
+    _later(_name, _line)
+
+
+class _Bar:
+    """Progress on standard error, once the work has lasted so long that somebody wonders."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock, self._began = clock, clock()
+        self._progress: Progress | None = None
+
+    def __call__(self, done: int, entries: int) -> None:
+        if self._progress is None:
+            if self._clock() - self._began < SHOW_PROGRESS_AFTER_S:
+                return
+            columns = (TextColumn("verifying"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+            self._progress = Progress(*columns, console=Console(stderr=True), transient=True)
+            self._task = self._progress.add_task("", total=entries)
+            self._progress.start()
+        self._progress.update(self._task, completed=done)
+
+    def close(self) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+
+
+def _cells(row: listing.Row) -> tuple[Text, ...]:
+    when = row.at[:19].replace("T", " ")
+    if row.type != "search":
+        cells = (str(row.index), when, row.type, "", "", row.node, "", "", row.note)
+        return tuple(Text(c, style="dim") for c in cells)
+    requester = f"{row.agency}/{row.person} ({row.role})" if row.agency else ""
+    outcome = row.outcome.replace("_", " ") or row.note or ("preview" if row.preview else "none recorded")
+    if row.outcome in ("match", "partial_coverage"):
+        outcome += f", {row.count} released"
+    decision = Text(f"{row.decision} {row.reason_code}".strip(), style=COLOURS.get(row.decision, ""))
+    texts = (str(row.index), when, requester, row.beneficiary, row.purpose, row.node)
+    return (*map(Text, texts), decision, Text(" ".join(row.rules)), Text(outcome))
+
+
+def _show(index: int, entry: bytes) -> None:
+    value = listing.decode(index, entry)
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column("field", style="bold", no_wrap=True)
+    table.add_column("value", overflow="fold")
+    for name, text in _flat("", value):
+        table.add_row(name, Text(text))
+    console = Console()
+    console.print(Text(f"entry {index}: {value['type']}", style="bold underline"))
+    console.print(table)
+    console.print(Text(f"leaf hash {leaf_hash(entry).hex()}\n", style="dim"))
+
+
+def _flat(prefix: str, value: dict[str, Any]) -> list[tuple[str, str]]:
+    """Dotted names and readable values; an envelope in one line, since --json has all of it."""
+    out: list[tuple[str, str]] = []
+    for name, item in value.items():
+        if name == "envelope":
+            out.append(
+                (prefix + name, f"{item['payload_type']}, {len(item['signatures'])} signature(s); --json shows all")
+            )
+        elif name == "commitments":
+            out.append((prefix + name, ", ".join(item) + " (values are not in the log)"))
+        elif isinstance(item, dict) and item:
+            out += _flat(f"{prefix}{name}.", item)
+        else:
+            out.append((prefix + name, _plain(item)))
+    return out
+
+
+def _plain(item: Any) -> str:
+    if item is None or item in ({}, [], ""):
+        return "-"
+    if isinstance(item, bool):
+        return "yes" if item else "no"
+    return ", ".join(map(str, item)) if isinstance(item, list) else str(item)
+
+
+def _report_json(log: Path, report: Report) -> dict[str, Any]:
+    fault, head = report.fault, report.head
+    return {
+        "log": str(log),
+        "ok": fault is None,
+        "entries": report.entries,
+        "origin": head.origin if head else None,
+        "size": head.size if head else None,
+        "root": head.root.hex() if head else None,
+        "fault": {"index": fault.index, "sentence": fault.sentence, "reason": fault.reason} if fault else None,
+        "warnings": list(report.warnings),
+    }
+
+
+def _print_report(report: Report) -> None:
+    console = Console(highlight=False)
+    head = report.head
+    if head:
+        console.print(Text(f"log   {head.origin}\nsize  {head.size}\nroot  {head.root.hex()}"))
+    for warning in report.warnings:
+        console.print(Text(f"note: {warning}", style="yellow"))
+    if report.fault:
+        where = f"entry {report.fault.index}" if report.fault.index >= 0 else "the log"
+        console.print(Text(f"FAULT in {where}: {report.fault.sentence} [{report.fault.reason}]", style="bold red"))
+        console.print(
+            Text(f"{report.entries} entries before it were checked. This log is not what it was.", style="red")
+        )
+    else:
+        console.print(Text(f"Verified: each of {report.entries} entries is what was signed.", style="green"))

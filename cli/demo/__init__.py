@@ -1,0 +1,1 @@
+"""The sample federation, run as real processes on one machine."""

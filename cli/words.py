@@ -1,0 +1,107 @@
+"""Outcomes in words, for people: nothing here says "no record" unless every target searched its whole window."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+from cli.checked import Checked
+from comity.federation import Federation
+from comity.outcome import Coverage, OutcomeKind, Tally
+from comity.v1 import decision_pb2
+
+NO_RECORD = "No record"
+ADVICE = "Verify before you act: check plate, issuing state and image yourself. A detection alone proves nothing."
+
+COLOURS = {
+    OutcomeKind.MATCH: "bold green",
+    OutcomeKind.NO_MATCH: "green",
+    OutcomeKind.PARTIAL_COVERAGE: "yellow",
+    OutcomeKind.REFUSED: "red",
+    OutcomeKind.WITHHELD: "red",
+    OutcomeKind.PENDING: "magenta",
+    OutcomeKind.TIMED_OUT: "bold yellow",
+    OutcomeKind.UNREACHABLE: "bold yellow",
+    OutcomeKind.ERROR: "bold red",
+}
+NAMES = {kind: kind.value.replace("_", " ") for kind in OutcomeKind} | {
+    OutcomeKind.NO_MATCH: "nothing found",
+    OutcomeKind.PARTIAL_COVERAGE: "partly searched",
+}
+
+
+def sentence(checked: Checked) -> str:
+    """What one node's outcome says to its reader."""
+    o, found = checked.outcome, len(checked.detections)
+    match o.kind:
+        case OutcomeKind.MATCH:
+            return detections(found)
+        case OutcomeKind.NO_MATCH:
+            return "nothing found in the whole window"
+        case OutcomeKind.PARTIAL_COVERAGE:
+            return f"{detections(found)}; searched only {span(o.coverage)}: {o.reason}"
+        case OutcomeKind.REFUSED:
+            reason = o.decision.reason if o.decision else ": no reason given"
+            return _who(o.decision) + reason.removeprefix("refused")
+        case OutcomeKind.WITHHELD:
+            return f"searched, and nothing of it released, found or not: {o.reason}"
+        case OutcomeKind.PENDING:
+            return f"waits for the signature of a {o.role} of {o.agency}"
+        case OutcomeKind.TIMED_OUT:
+            return o.reason or "did not answer in time; it may have searched"
+        case OutcomeKind.UNREACHABLE:
+            if o.last_attached_at is None:
+                return "not connected"
+            return f"not connected since {_minute(o.last_attached_at)} UTC"
+        case OutcomeKind.ERROR:
+            return f"failed: {o.reason}"
+
+
+def last_line(outcomes: tuple[Checked, ...], tally: Tally, federation: Federation) -> str:
+    """The one honest line that ends every search."""
+    agencies = {federation.nodes[c.node].agency for c in outcomes if c.node in federation.nodes}
+    noun = "agencies" if len(agencies) == tally.targets else "nodes"
+    if tally.targets == 1:
+        noun = "agency" if noun == "agencies" else "node"
+    everyone = f"the one {noun} asked" if tally.targets == 1 else f"each of the {tally.targets} {noun} asked"
+    if tally.no_record:
+        return f"{NO_RECORD} in this window: {everyone} searched it whole and found nothing."
+    total = sum(len(c.detections) for c in outcomes)
+    found = f"{detections(total)} at {tally.matched} of {tally.targets} {noun}"
+    if tally.complete:
+        return f"{found}; {everyone} searched the whole window."
+    missing = [f"{n} of {tally.targets} {noun} {_SHORT[kind]}" for kind in _SHORT if (n := tally.counts.get(kind, 0))]
+    lead = f"{found}. " if total else ""
+    return f"{lead}{', '.join(missing)}; this is not a complete answer."
+
+
+_SHORT = {
+    OutcomeKind.REFUSED: "refused",
+    OutcomeKind.WITHHELD: "withheld",
+    OutcomeKind.PENDING: "awaiting an approval",
+    OutcomeKind.PARTIAL_COVERAGE: "searched only part of the window",
+    OutcomeKind.TIMED_OUT: "did not answer in time",
+    OutcomeKind.UNREACHABLE: "could not be reached",
+    OutcomeKind.ERROR: "failed",
+}
+
+
+def detections(n: int) -> str:
+    """`1 detection`, `2 detections`, `no detections`."""
+    return "1 detection" if n == 1 else f"{n or 'no'} detections"
+
+
+def span(coverage: Coverage | None) -> str:
+    """A coverage as people read it."""
+    if coverage is None or coverage.begin == coverage.end:
+        return "none of the window"
+    return f"{_minute(coverage.begin)} to {_minute(coverage.end)} UTC"
+
+
+def _minute(at: dt.datetime) -> str:
+    return at.strftime("%Y-%m-%d %H:%M")
+
+
+def _who(decision: decision_pb2.Decision | None) -> str:
+    if decision is None:
+        return "refused"
+    return "refused by the broker" if decision.pep == decision_pb2.PEP_BROKER else "refused by the node"

@@ -1,0 +1,1 @@
+"""Certificates, keys, the signed directory and signed envelopes."""

@@ -1,0 +1,253 @@
+"""Builds the node from its state folder, serves, and stops in order. The only file that knows every adapter."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import gc
+import signal
+import uuid
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import grpc
+import structlog
+
+from audit.entry import purge_entry, start_entry, stop_entry
+from audit.log import DecisionLog
+from comity import instants, logs
+from comity.admin import NOT_SERVING, SERVING, Health
+from comity.decision import Pep
+from comity.errors import ComityError, ConfigError, LogBroken
+from comity.status import ErrorInterceptor
+from comity.v1 import ingest_service_pb2_grpc
+from comity.v1 import node_link_service_pb2 as link_pb2
+from identity.directory import Directory
+from identity.folder import IdentityFolder
+from identity.tls import client_credentials, server_credentials
+from node import policy
+from node.attach import Attachment, Brokers
+from node.config import NodeConfig
+from node.ingest import Ingester
+from node.kept import Kept
+from node.policy import OwnPolicy
+from node.rpc.ingest_service import IngestService
+from node.search import Search
+from node.store.sqlite import SqliteStore
+from policies.decide import Decider
+from policies.engine import compiled
+from policies.packs import load_packs
+from policies.retention import retention_s
+from policies.vocabulary import Vocabulary
+
+STORE_FOLDER = "store"
+SET_ASIDE_FOLDER = "set-aside"
+logger = structlog.get_logger("node")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What a node's state folder holds, opened: shared by the program and the commands on its folder."""
+
+    config: NodeConfig
+    folder: IdentityFolder
+    directory: Directory
+    node: str
+    agency: str
+    retention_s: int
+    store: SqliteStore
+    ingester: Ingester
+
+    @classmethod
+    def open(cls, state: Path) -> Parts:
+        """The parts in `state`, made by `comity node init`.
+
+        Raises:
+            ConfigError: something is missing, or the identity is no node's of this directory.
+        """
+        config = NodeConfig.load(state)
+        folder = IdentityFolder.load(state / config.identity)
+        directory = folder.directory()
+        registered = directory.federation.nodes.get(folder.spiffe.id)
+        if folder.spiffe.kind != "node" or registered is None or registered.agency != folder.spiffe.trust_domain:
+            raise ConfigError(f"{folder.path} is not the identity of a node that the directory registers")
+        retention = retention_s(
+            min(config.retention_s or registered.retention_s, registered.retention_s), registered.presets
+        )
+        store = SqliteStore.open(state / STORE_FOLDER, retention_s=retention, clock=instants.now)
+        ingester = Ingester(store, state / SET_ASIDE_FOLDER, instants.now, source=registered.source)
+        return cls(
+            config=config,
+            folder=folder,
+            directory=directory,
+            node=registered.id,
+            agency=registered.agency,
+            retention_s=retention,
+            store=store,
+            ingester=ingester,
+        )
+
+
+class NodeProgram:
+    """One node."""
+
+    def __init__(self, state: Path) -> None:
+        self._parts = p = Parts.open(state)
+        self._stopping = asyncio.Event()
+        self._exit_code = 0
+        self._log = DecisionLog.open(state, clock=instants.now, on_broken=self._broken)
+        self._policy = OwnPolicy.load(state / policy.FILE, p.directory, p.node, instants.now())
+        self._kept = Kept(state)
+        self._health = Health(["comity.v1.IngestService"] if p.config.ingest else [])
+        federation = p.directory.federation
+        federation_policy = compiled(load_packs(federation.presets), Vocabulary.of(federation))
+        self._search = Search(
+            node=p.node,
+            agency=p.agency,
+            retention_s=p.retention_s,
+            directory=p.directory,
+            decider=Decider(federation, federation_policy, Pep.NODE, _new_id),
+            policy=self._policy,
+            log=self._log,
+            store=p.store,
+            kept=self._kept,
+            signer=p.folder.signer,
+            clock=instants.now,
+            new_id=_new_id,
+        )
+        attachment = Attachment(
+            credentials=client_credentials(p.folder),
+            hello=self._hello,
+            run=self._search.run,
+            on_broken=self._stopping.set,
+        )
+        self._brokers = Brokers(p.config.brokers, attachment)
+
+    async def serve(self) -> int:
+        """Serve until a signal or a broken log. Returns the exit code: 0 stopped in order, 1 the log broke."""
+        loop = asyncio.get_running_loop()
+        for sign in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(sign, self._stopping.set)
+        await self._log.append([start_entry(**self._run_fields("")), policy.taken_up_entry(self._policy.published)])
+        servers = self._servers()
+        for server in servers:
+            await server.start()
+        self._brokers.start()
+        await self._health.set(SERVING)
+        tasks = [asyncio.ensure_future(self._renew_policy()), asyncio.ensure_future(self._purge())]
+        gc.freeze()
+        logger.info("serving", brokers=self._parts.config.brokers, policy=self._policy.published.policy.digest[:12])
+        await self._stopping.wait()
+        logger.info("stopping", exit_code=self._exit_code)
+        await self._health.set(NOT_SERVING)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if not self._exit_code:
+            await self._brokers.leave("the node stops")
+        for server in servers:
+            await server.stop(2.0 if not self._exit_code else 0.0)
+        if not self._log.broken:
+            await self._log.append([stop_entry(**self._run_fields("signal"))])
+        await asyncio.to_thread(self._log.close)
+        self._kept.close()
+        self._parts.store.close()
+        return self._exit_code
+
+    def _servers(self) -> list[grpc.aio.Server]:
+        p, out = self._parts, []
+        if p.config.ingest:
+            server = grpc.aio.server(interceptors=[ErrorInterceptor()], options=[("grpc.so_reuseport", 0)])
+            service = IngestService(p.ingester, p.directory, p.agency, instants.now)
+            ingest_service_pb2_grpc.add_IngestServiceServicer_to_server(service, server)
+            credentials = server_credentials(p.folder, p.directory.authorities_of(p.agency))
+            _bind(server, p.config.ingest, credentials)
+            out.append(server)
+        if p.config.admin:
+            admin = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+            self._health.add_to(admin)
+            _bind(admin, p.config.admin, None)
+            out.append(admin)
+        return out
+
+    def _hello(self) -> link_pb2.Hello:
+        return link_pb2.Hello(
+            node=self._parts.node,
+            directory_version=self._parts.directory.version,
+            bundle=self._policy.published.data,
+        )
+
+    async def _renew_policy(self) -> None:
+        while True:
+            await asyncio.sleep(self._parts.config.renew_every_s)
+            try:
+                if await self._policy.renew(self._log, instants.now()):
+                    logger.info("policy taken up", policy=self._policy.published.policy.digest[:12])
+                    self._brokers.renew()
+            except ComityError as error:
+                logger.warning("policy not renewed", reason=error.reason)
+
+    async def _purge(self) -> None:
+        """What is past its retention leaves the disk; a log entry an hour says how much."""
+        p, rows, begin, end = self._parts, 0, instants.now(), instants.now()
+        logged_at = instants.now()
+        while True:
+            await asyncio.sleep(p.config.purge_every_s)
+            now = instants.now()
+            before = now - dt.timedelta(seconds=p.retention_s)
+            try:
+                purged = await asyncio.to_thread(p.store.purge, before)
+                await asyncio.to_thread(self._kept.purge, now)
+                await asyncio.to_thread(p.ingester.purge_set_aside, before)
+                if purged.rows and purged.oldest and purged.newest:
+                    begin = min(begin, purged.oldest) if rows else purged.oldest
+                    end = max(end, purged.newest) if rows else purged.newest
+                    rows += purged.rows
+                if rows and now - logged_at >= dt.timedelta(hours=1):
+                    span_end = end + dt.timedelta(milliseconds=1)
+                    entry = purge_entry(node=p.node, rows=rows, begin=begin, end=span_end, rule="retention", digest=b"")
+                    await self._log.append([entry])
+                    rows, logged_at = 0, now
+            except ComityError as error:
+                logger.error("not purged", reason=error.reason)
+
+    def _run_fields(self, reason: str) -> dict[str, Any]:
+        return {
+            "program": "node",
+            "id": self._parts.node,
+            "software_version": version("comity"),
+            "directory_version": self._parts.directory.version,
+            "reason": reason,
+        }
+
+    def _broken(self, error: LogBroken) -> None:
+        """Nothing may be released any more: the process ends, and does not try again."""
+        logger.critical("the decision log is broken", reason=error.reason, detail=str(error))
+        self._exit_code = 1
+        self._stopping.set()
+
+
+def _new_id() -> str:
+    return str(uuid.uuid4())
+
+
+def _bind(server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials | None) -> None:
+    try:
+        if credentials is None:
+            server.add_insecure_port(address)
+        else:
+            server.add_secure_port(address, credentials)
+    except RuntimeError:
+        raise ConfigError(f"cannot listen on {address}: is another program there?", reason="ADDRESS_TAKEN") from None
+
+
+async def run(state: Path) -> int:
+    """Serve from `state` until told to stop.
+
+    Raises:
+        ComityError: the folder, the directory, the policy, the store or the log is not fit to serve with.
+    """
+    logs.configure("node", state.name)
+    return await NodeProgram(state).serve()

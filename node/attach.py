@@ -1,0 +1,243 @@
+"""The node dials out: one connection and one long-lived stream to each broker process, kept up for ever."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import structlog
+
+from comity.errors import LogBroken
+from comity.outcome import KIND_TO_WIRE
+from comity.v1 import node_link_service_pb2 as pb2
+from comity.v1 import node_link_service_pb2_grpc as pb2_grpc
+from node.model import BrokerReceipt, Signed, Work
+
+CHUNK_BYTES = 64 * 1024  # so that answers share the stream fairly
+FIRST_WAIT_S, LONGEST_WAIT_S = 0.2, 2.0
+WELCOME_WITHIN_S = 10.0
+MOST_AT_ONCE = 64
+MOST_WAITING = 1024
+
+OPTIONS: tuple[tuple[str, Any], ...] = (
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 8_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.min_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+    ("grpc.use_local_subchannel_pool", 1),
+)
+logger = structlog.get_logger("attach")
+
+Run = Callable[[Work, str], Awaitable[Signed]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attachment:
+    """What it takes to attach. `hello` makes the first item, with the policy in force; `run` answers work."""
+
+    credentials: grpc.ChannelCredentials
+    hello: Callable[[], pb2.Hello]
+    run: Run
+    on_broken: Callable[[], None]
+
+
+class Attached:
+    """One broker process that this node is attached to, or tries to be."""
+
+    def __init__(self, address: str, attachment: Attachment, on_brokers: Callable[[list[str]], None]) -> None:
+        self.address = address
+        self.welcomed = asyncio.Event()
+        self._attachment = attachment
+        self._on_brokers = on_brokers
+        self._outgoing: asyncio.Queue[pb2.NodeItem | None] = asyncio.Queue()
+        self._running: dict[str, float] = {}  # inquiry id -> when nobody waits any more, in the loop's time
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._at_once = asyncio.Semaphore(MOST_AT_ONCE)
+        self._leaving = False
+
+    async def run(self) -> None:
+        """Attach, and attach again whenever it ends, until `leave`."""
+        wait_s = FIRST_WAIT_S
+        while not self._leaving:
+            try:
+                await self._attach()
+            except (grpc.aio.AioRpcError, TimeoutError) as error:
+                code = error.code().name if isinstance(error, grpc.aio.AioRpcError) else "NO_WELCOME"
+                logger.warning("not attached", broker=self.address, code=code)
+            wait_s = FIRST_WAIT_S if self.welcomed.is_set() else min(LONGEST_WAIT_S, wait_s * 2)
+            self.welcomed.clear()
+            if not self._leaving:
+                await asyncio.sleep(wait_s * random.uniform(0.5, 1.0))  # noqa: S311  not a secret
+
+    def renew(self) -> None:
+        """Say hello again: the policy has changed."""
+        if self.welcomed.is_set():
+            self._outgoing.put_nowait(pb2.NodeItem(hello=self._attachment.hello()))
+
+    async def leave(self, reason: str) -> None:
+        """Finish what is being answered, say goodbye and end the stream."""
+        self._leaving = True
+        if self._tasks:
+            await asyncio.wait(tuple(self._tasks), timeout=5)
+        self._outgoing.put_nowait(pb2.NodeItem(goodbye=pb2.Goodbye(reason=reason)))
+        self._outgoing.put_nowait(None)
+
+    async def _attach(self) -> None:
+        self._outgoing = asyncio.Queue()
+        async with grpc.aio.secure_channel(self.address, self._attachment.credentials, OPTIONS) as channel:
+            call = pb2_grpc.NodeLinkServiceStub(channel).Attach(self._requests())
+            broker = ""
+            async for response in call:
+                for item in response.items:
+                    if item.WhichOneof("item") == "welcome":
+                        broker = item.welcome.broker
+                    self._take(item, broker)
+
+    async def _requests(self) -> AsyncIterator[pb2.AttachRequest]:
+        yield pb2.AttachRequest(items=[pb2.NodeItem(hello=self._attachment.hello())])
+        outgoing = self._outgoing
+        while True:
+            item = await outgoing.get()
+            items = [] if item is None else [item]
+            while not outgoing.empty() and len(items) < 16 and item is not None:
+                item = outgoing.get_nowait()
+                items += [item] if item is not None else []
+            if items:
+                yield pb2.AttachRequest(items=items)
+            if item is None:
+                return
+
+    def _take(self, item: pb2.BrokerItem, broker: str) -> None:
+        match item.WhichOneof("item"):
+            case "welcome":
+                self.welcomed.set()
+                self._on_brokers(list(item.welcome.brokers))
+                logger.info("attached", broker=broker, policy=item.welcome.policy_digest[:12])
+            case "work":
+                self._start(item.work, broker)
+            case "cancel":
+                self._running.pop(item.cancel.inquiry_id, None)
+            case "goodbye":
+                logger.info("broker says goodbye", broker=broker, reason=item.goodbye.reason)
+            case _:
+                pass  # heartbeats, and what a later broker may say
+
+    def _start(self, work: pb2.Work, broker: str) -> None:
+        if len(self._tasks) >= MOST_WAITING:
+            logger.error("too much work at once", broker=broker)
+            return  # unanswered: the broker calls it timed out
+        loop = asyncio.get_running_loop()
+        inquiry_id = work.inquiry_id
+        self._running[inquiry_id] = loop.time() + work.deadline_ms / 1000
+
+        def nobody_waits() -> bool:
+            return loop.time() > self._running.get(inquiry_id, 0.0)
+
+        received = Work(
+            inquiry_id=inquiry_id,
+            inquiry=work.inquiry,
+            receipt=BrokerReceipt(
+                origin=work.receipt.origin,
+                index=work.receipt.index,
+                entry=work.receipt.entry,
+                leaf_hash=work.receipt.leaf_hash,
+                checkpoint=work.receipt.checkpoint,
+            ),
+            nobody_waits=nobody_waits,
+        )
+        task = asyncio.ensure_future(self._answer(received, broker))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _answer(self, work: Work, broker: str) -> None:
+        outgoing = self._outgoing
+        try:
+            async with self._at_once:
+                signed = await self._attachment.run(work, broker)
+        except LogBroken:
+            self._attachment.on_broken()
+            return
+        except Exception as error:  # a defect must not end the stream of every other inquiry
+            logger.error("no answer", inquiry_id=work.inquiry_id, kind=type(error).__name__)
+            return
+        finally:
+            self._running.pop(work.inquiry_id, None)
+        for item in chunks(signed):
+            outgoing.put_nowait(item)
+
+
+def chunks(signed: Signed) -> list[pb2.NodeItem]:
+    """The answer in pieces, the header on the first."""
+    r = signed.receipt
+    header = pb2.OutcomeHeader(
+        kind=KIND_TO_WIRE[signed.kind],
+        count=signed.count,
+        coverage=signed.coverage.to_message() if signed.coverage else None,
+        policy_digest=signed.policy_digest,
+        payload_hash=signed.payload_hash,
+        receipt=pb2.Receipt(origin=r.origin, index=r.index, leaf_hash=r.leaf_hash, checkpoint=r.checkpoint)
+        if r
+        else None,
+        total_bytes=len(signed.envelope),
+    )
+    pieces = [signed.envelope[i : i + CHUNK_BYTES] for i in range(0, len(signed.envelope), CHUNK_BYTES)]
+    return [
+        pb2.NodeItem(
+            outcome=pb2.OutcomeChunk(
+                inquiry_id=signed.inquiry_id,
+                header=header if i == 0 else None,
+                data=piece,
+                last=i == len(pieces) - 1,
+            )
+        )
+        for i, piece in enumerate(pieces)
+    ]
+
+
+class Brokers:
+    """Every broker process that this node attaches to: those configured, and those a welcome names."""
+
+    def __init__(self, addresses: tuple[str, ...], attachment: Attachment, most: int = 16) -> None:
+        self._attachment = attachment
+        self._most = most
+        self._attached: dict[str, Attached] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._configured = addresses
+
+    def start(self) -> None:
+        """Dial out to every configured address."""
+        self._add(list(self._configured))
+
+    def renew(self) -> None:
+        """Say hello again everywhere: the policy has changed."""
+        for attached in self._attached.values():
+            attached.renew()
+
+    @property
+    def welcomed(self) -> int:
+        """How many broker processes this node is attached to now."""
+        return sum(1 for a in self._attached.values() if a.welcomed.is_set())
+
+    async def leave(self, reason: str) -> None:
+        """Leave them all."""
+        await asyncio.gather(*(a.leave(reason) for a in self._attached.values()))
+        if self._tasks:
+            _, late = await asyncio.wait(tuple(self._tasks), timeout=2)
+            for task in late:
+                task.cancel()
+
+    def _add(self, addresses: list[str]) -> None:
+        for address in addresses:
+            if address in self._attached or len(self._attached) >= self._most:
+                continue
+            attached = Attached(address, self._attachment, self._add)
+            self._attached[address] = attached
+            task = asyncio.ensure_future(attached.run())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)

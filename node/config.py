@@ -1,0 +1,55 @@
+"""The node's configuration: `node.toml` in its state folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from comity import config
+from comity.errors import ConfigError
+
+FILE = "node.toml"
+MAX_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeConfig:
+    """Every key, with its default. The node listens on its ingest socket and, on loopback, its admin port; else it
+    dials out."""
+
+    # An identity folder: key.pem, chain.pem, federation-ca.pem, directory.json.
+    identity: Path
+    # Broker processes to attach to, HOST:PORT.
+    brokers: tuple[str, ...]
+    # Where this agency's own cameras send reads; empty: nowhere, files only.
+    ingest: str = ""
+    # Health, reflection and channelz; empty: none.
+    admin: str = ""
+    # Own retention in seconds; 0: the directory's. The least of this, the directory's and the packs' counts.
+    retention_s: int = 0
+    # Seconds between looks for a new policy file and purges of what is past its retention.
+    renew_every_s: float = 2.0
+    purge_every_s: float = 30.0
+
+    @classmethod
+    def load(cls, state: Path) -> NodeConfig:
+        """The configuration in the state folder; a relative `identity` is under it.
+
+        Raises:
+            ConfigError: no such file, or a key that is unknown, missing or wrong.
+        """
+        path = state / FILE
+        try:
+            text = path.read_bytes()[:MAX_BYTES].decode()
+        except (OSError, UnicodeDecodeError):
+            raise ConfigError(f"{path} cannot be read: make one with comity node init", reason="NO_CONFIG") from None
+        loaded = config.parse(cls, text, file=str(path))
+        if not loaded.brokers:
+            raise ConfigError(f"{path}: brokers must name at least one HOST:PORT")
+        for broker in loaded.brokers:
+            config.address(broker, key="brokers")
+        if loaded.admin and config.address(loaded.admin, key="admin")[0] not in ("127.0.0.1", "localhost", "[::1]"):
+            raise ConfigError(f"{path}: admin must be on loopback")
+        if loaded.ingest:
+            config.address(loaded.ingest, key="ingest")
+        return loaded

@@ -1,0 +1,1 @@
+"""Read formats of plate readers, one file each."""

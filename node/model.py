@@ -1,0 +1,80 @@
+"""The values that the node's steps of a search hand on. Each is frozen, and the next step requires it."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from comity.decision import Decision
+from comity.outcome import Coverage, OutcomeKind
+from comity.v1 import outcome_pb2
+from identity.inquiry import VerifiedInquiry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrokerReceipt:
+    """What the broker says it recorded: the exact decision entry, its place, and a signed head that covers it."""
+
+    origin: str
+    index: int
+    entry: bytes
+    leaf_hash: bytes
+    checkpoint: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """One inquiry as it came in, nothing of it checked. `nobody_waits` is true once it is cancelled or too late."""
+
+    inquiry_id: str
+    inquiry: bytes = field(repr=False)
+    receipt: BrokerReceipt
+    nobody_waits: Callable[[], bool]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trusted:
+    """Step 5 passed: the investigator signed it, and the broker recorded that it permits this node to be asked."""
+
+    verified: VerifiedInquiry
+    receipt: BrokerReceipt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnReceipt:
+    """Step 7 passed: inquiry and decision are durable in this node's own log."""
+
+    trusted: Trusted
+    decision: Decision
+    origin: str
+    index: int
+    leaf_hash: bytes
+    checkpoint: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """Step 8: what may be released, redacted, and what was really searched. `reason_code` says why not all was."""
+
+    detections: tuple[outcome_pb2.Detection, ...] = field(repr=False)
+    coverage: Coverage
+    reason_code: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signed:
+    """Step 9: the one outcome of this node, signed, and what of it goes into the logs."""
+
+    inquiry_id: str
+    inquiry_hash: bytes
+    kind: OutcomeKind
+    count: int
+    coverage: Coverage | None
+    policy_digest: str
+    reason_code: str
+    payload_hash: bytes
+    envelope: bytes = field(repr=False)
+    receipt: OwnReceipt | None
+    keep_until: dt.datetime | None = None

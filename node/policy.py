@@ -1,0 +1,92 @@
+"""The node's own policy in force, and how a new one takes its place."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+from pathlib import Path
+
+from audit.entry import Draft, policy_entry
+from audit.log import DecisionLog
+from comity.errors import ConfigError, InvalidInput, NotAuthentic, PolicyError
+from identity.directory import Directory
+from policies.engine import Policy
+from policies.published import MAX_BUNDLE_BYTES, Published, open_published
+
+FILE = "policy.bundle.json"
+
+
+class OwnPolicy:
+    """The bundle in the node's state folder, signed by its agency. A file that is refused changes nothing."""
+
+    def __init__(self, path: Path, directory: Directory, node: str, published: Published) -> None:
+        self._path = path
+        self._directory = directory
+        self._node = node
+        self._seen = published.data
+        self.published = published
+
+    @classmethod
+    def load(cls, path: Path, directory: Directory, node: str, now: dt.datetime) -> OwnPolicy:
+        """The policy in `path`.
+
+        Raises:
+            ConfigError: no such file.
+            NotAuthentic, PolicyError, InvalidInput: as `open_published`.
+        """
+        return cls(path, directory, node, open_published(_read(path), directory, node, now))
+
+    def in_force(self, now: dt.datetime) -> Policy | None:
+        """What decides now; None once it has expired, and None permits nothing."""
+        return self.published.policy if now < self.published.valid_to else None
+
+    async def renew(self, log: DecisionLog, now: dt.datetime) -> bool:
+        """Take up the file if it has changed. False if it has not, or is refused: then the old one stays.
+
+        Either is recorded once.
+
+        Raises:
+            Unavailable, Exhausted, LogBroken: it could not be recorded.
+        """
+        try:
+            data = _read(self._path)
+        except ConfigError:
+            data = b""
+        if data == self._seen:
+            return False
+        self._seen = data
+        try:
+            new = open_published(data, self._directory, self._node, now)
+            if new.version < self.published.version:
+                raise PolicyError("older than the policy that is in force", reason="POLICY_OLDER")
+        except (NotAuthentic, PolicyError, InvalidInput) as error:
+            await log.append([refused_entry(self._node, data, error.reason)])
+            return False
+        await log.append([taken_up_entry(new)])
+        self.published = new
+        return True
+
+
+def taken_up_entry(published: Published) -> Draft:
+    """The log entry that says from where on this policy decided."""
+    return policy_entry(
+        node=published.node,
+        digest=published.policy.digest,
+        version=published.version,
+        bundle_hash=published.bundle_hash,
+        taken_up=True,
+    )
+
+
+def refused_entry(node: str, data: bytes, reason: str) -> Draft:
+    """The log entry that says that a policy file was refused."""
+    bundle_hash = hashlib.sha256(data).digest()
+    return policy_entry(node=node, digest="", version=0, bundle_hash=bundle_hash, taken_up=False, reason=reason)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as f:
+            return f.read(MAX_BUNDLE_BYTES + 1)
+    except OSError:
+        raise ConfigError(f"{path} cannot be read: publish the node's policy there", reason="NO_POLICY") from None

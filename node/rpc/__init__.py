@@ -1,0 +1,1 @@
+"""The node's gRPC surfaces: attached to brokers, and listening for its own cameras only."""

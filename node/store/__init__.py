@@ -1,0 +1,1 @@
+"""Detection stores, one file each."""

@@ -1,0 +1,90 @@
+"""What is asked of policy: one inquiry, reduced to what rules can speak of."""
+
+from __future__ import annotations
+
+import datetime as dt
+import unicodedata
+from dataclasses import dataclass
+
+from comity.errors import InvalidInput, Violation
+from comity.purpose import Act, Authority, LegalBasis
+
+# Letters and symbols by their category, yet nothing on paper or screen.
+_UNSEEN = frozenset("\u115f\u1160\u2800\u3164\uffa0\ufffd")
+
+
+def has_case(case_number: str) -> bool:
+    """True if the case number shows anything: not only blanks, controls, or characters without ink.
+
+    >>> has_case("PA-26-0101"), has_case(" \\u200b\\u3000")
+    (True, False)
+    """
+    return any(c not in _UNSEEN and unicodedata.category(c)[0] in "LNPS" for c in case_number)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """One inquiry as policy sees it. `beneficiary` is the requester's own agency in a search for itself.
+
+    None stands for what was not understood: every decision on it is a deny, with whatever rules also apply.
+    `lookback_days`: whole days from the window's begin to now, rounded up. `approved`: a valid signature of a
+    supervisor is there. `node_facts`: those of the node's facts that are true; None where they are not known, as
+    at the broker.
+    """
+
+    requester_agency: str
+    role: str
+    beneficiary: str
+    purpose: str
+    legal_basis: LegalBasis | None
+    authority: Authority | None
+    act: Act | None
+    has_case: bool
+    lookback_days: int | None
+    approved: bool | None
+    day: dt.date | None
+    node_facts: frozenset[str] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what a type checker would.
+
+        Raises:
+            InvalidInput: naming every field of another type, and a look-back before today.
+        """
+        wrong = [
+            Violation(field, f"must be {kind.__name__}")
+            for field, kind in _TYPES.items()
+            if type(getattr(self, field)) is not kind and not (getattr(self, field) is None and field in _MAY_BE_NONE)
+        ]
+        if not wrong and self.lookback_days is not None and self.lookback_days < 0:
+            wrong.append(Violation("lookback_days", "must be from 0"))
+        if wrong:
+            raise InvalidInput("not a question for policy", violations=wrong, reason="BAD_QUESTION")
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """What was not understood, in words."""
+        return tuple(words for field, words in _MAY_BE_NONE.items() if getattr(self, field) is None)
+
+
+_TYPES: dict[str, type] = {
+    "requester_agency": str,
+    "role": str,
+    "beneficiary": str,
+    "purpose": str,
+    "legal_basis": LegalBasis,
+    "authority": Authority,
+    "act": Act,
+    "has_case": bool,
+    "lookback_days": int,
+    "approved": bool,
+    "day": dt.date,
+}
+_MAY_BE_NONE = {
+    "legal_basis": "the legal basis",
+    "authority": "the authority",
+    "act": "the kind of search",
+    "lookback_days": "the look-back",
+    "approved": "the approval",
+    "day": "the day",
+}
