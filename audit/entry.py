@@ -226,7 +226,8 @@ def receipt_fits(origin: str, index: int, checkpoint: bytes) -> bool:
 def policy_entry(
     *, node: str, digest: str, version: int, bundle_hash: bytes, taken_up: bool, reason: str = ""
 ) -> Draft:
-    """A policy bundle that came: taken up from now on, or refused and why. `digest` is hex, empty if it has none.
+    """A policy bundle that came: taken up from now on, or refused and why. `digest` is hex, empty if it has none;
+    `bundle_hash` is empty if nothing came that could be hashed.
 
     Raises:
         InvalidInput: BAD_ENTRY.
@@ -258,6 +259,8 @@ def rejected_entry(*, payload_hash: bytes, received_from: str, reason_code: str)
 
 def purge_entry(*, node: str, rows: int, begin: dt.datetime, end: dt.datetime, rule: str, digest: bytes) -> Draft:
     """Detections captured in [begin, end) that are gone for good, under which rule; an hour's purges in one.
+
+    `digest` is over what was purged, empty if it was not taken.
 
     Raises:
         InvalidInput: BAD_ENTRY.

@@ -232,7 +232,7 @@ BODIES: Mapping[str, Form] = MappingProxyType(
                 "node": identifier,
                 "digest": maybe_hash_hex,
                 "version": index,
-                "bundle_hash": hash_hex,
+                "bundle_hash": maybe_hash_hex,
                 "taken_up": flag,
                 "reason": words(300),
             }

@@ -218,5 +218,7 @@ def _note(value: Mapping[str, Any]) -> str:
             return f"{value['rows']} detections gone under {value['rule']}"
         case "erasure":
             return f"keys of {value['scope']} {value['epoch']} deleted under {value['rule']}"
+        case "rejected":
+            return f"no inquiry of its sender's, refused: {value['reason_code']}, from {value['received_from']}"
         case _:
             return f"{len(value['sampled'])} entries reviewed, {len(value['flagged'])} flagged, by {value['reviewer']}"

@@ -112,8 +112,9 @@ class DecisionLog:
     ) -> Self:
         """The log at `path` (its folder or `log.db`), once its hashes were compared with its signed head.
 
-        `on_broken` is called once, in the event loop of a waiting call, when the log cannot be written any more: the
-        program stops itself. `max_waiting` bounds the drafts in the queue. Time grows with the number of entries.
+        `on_broken` is called once, in the event loop of a waiting call and before that call ends, when the log cannot be
+        written any more: the program stops itself. `max_waiting` bounds the drafts in the queue. Opening takes longer
+        the more entries there are.
 
         Raises:
             ConfigError: NO_LOG, LOG_IN_USE, LOG_EXPOSED, FILE_UNREADABLE, KEY_EXPOSED, BAD_KEY.
@@ -273,9 +274,10 @@ class DecisionLog:
             self._waiting.clear()
             self._drafts_waiting = 0
         error = LogBroken(self._broken)
-        self._settle(calls, [LogBroken(self._broken) for _ in calls])
+        # The program is told before anybody who waits, so that none of them goes on in one that serves.
         if self._on_broken is not None and not _schedule(calls[0].loop, self._on_broken, error):
             self._on_broken(error)
+        self._settle(calls, [LogBroken(self._broken) for _ in calls])
 
     def _settle(self, calls: list[_Call], results: Sequence[Appended | BaseException]) -> None:
         by_loop: dict[asyncio.AbstractEventLoop, list[tuple[_Call, Appended | BaseException]]] = {}

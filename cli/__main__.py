@@ -14,7 +14,7 @@ COMMANDS = {
     "demo": ("cli.demo.command", "demo", "The sample federation as real processes on this machine."),
     "search": ("cli.search", "search", "Search a plate at every agency that may answer."),
     "approve": ("cli.approve", "approve", "Add a supervisor's signature to a drafted inquiry."),
-    "identity": ("cli.identity", "identity", "Certificates for persons, nodes, cameras and brokers."),
+    "identity": ("cli.directory", "identity", "Certificates for persons, nodes, cameras and brokers."),
     "broker": ("cli.programs", "broker", "Set up and run a broker."),
     "node": ("cli.programs", "node", "Set up and run a node, and read detections in."),
     "policy": ("cli.policy", "policy", "Test and bundle policies."),

@@ -40,8 +40,9 @@ def sentence(checked: Checked) -> str:
         case OutcomeKind.PARTIAL_COVERAGE:
             return f"{detections(found)}; searched only {span(o.coverage)}: {o.reason}"
         case OutcomeKind.REFUSED:
-            reason = o.decision.reason if o.decision else ": no reason given"
-            return _who(o.decision) + reason.removeprefix("refused")
+            reason = o.decision.reason if o.decision else "no reason given"
+            told = reason.removeprefix("refused")
+            return f"{_who(o.decision)}{told if told != reason else ': ' + reason}"
         case OutcomeKind.WITHHELD:
             return f"searched, and nothing of it released, found or not: {o.reason}"
         case OutcomeKind.PENDING:

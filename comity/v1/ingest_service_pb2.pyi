@@ -30,7 +30,8 @@ class _RecordFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RecordFo
     """One JSON object: an alpr_results or an alpr_group, version 1 or 2."""
     RECORD_FORMAT_CSV: _RecordFormat.ValueType  # 2
 
-class RecordFormat(_RecordFormat, metaclass=_RecordFormatEnumTypeWrapper): ...
+class RecordFormat(_RecordFormat, metaclass=_RecordFormatEnumTypeWrapper):
+    """What a record is written in."""
 
 RECORD_FORMAT_UNSPECIFIED: RecordFormat.ValueType  # 0
 RECORD_FORMAT_OPENALPR: RecordFormat.ValueType  # 1

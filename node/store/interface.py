@@ -51,7 +51,7 @@ class DetectionStore(Protocol):
         """Keep the batch, all or nothing; durable when this returns.
 
         A detection that is there already, by uid, plate skeleton and time, is not stored again. The same uid with
-        another plate or time is another detection: a camera that re-uses an id hides no read.
+        another plate or time is another detection: a camera that reuses an id hides no read.
 
         Raises:
             StoreError: nothing of the batch was kept.

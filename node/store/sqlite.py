@@ -35,7 +35,7 @@ _EXACT = (
     + _NEWEST_FIRST
 )
 _CONFUSABLE = (
-    _FROM  # noqa: S608  # constants only
+    _FROM  # noqa: S608  # nosec B608  # constants only
     + "WHERE d.skel IN (SELECT value FROM json_each(:skels)) AND d.captured_at >= :begin AND d.captured_at < :end"
     + _NEWEST_FIRST
 )

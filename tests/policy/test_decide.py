@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import tomllib
 from typing import Any
 
 import pytest
@@ -210,8 +211,6 @@ def test_a_declaration_counts_before_the_day_it_ends(day: dt.date, permitted: bo
 
 def other_directory() -> Federation:
     text = (SAMPLE / "directory.toml").read_text(encoding="utf-8")
-    import tomllib
-
     return Federation.parse(tomllib.loads(text + '\n[[agency]]\nid = "us-dea"\nname = "DEA"\nkind = "federal"\n'))
 
 
@@ -290,4 +289,4 @@ def test_a_case_number_shows_something(text: str, shown: bool) -> None:
 def test_the_sample_that_the_package_carries_is_whole() -> None:
     assert load_federation(SAMPLE).id == "pacific-exchange"
     assert set(SETTING.node_policies) == set(NODES)
-    assert WORDS == Vocabulary.of(SETTING.federation)
+    assert Vocabulary.of(SETTING.federation) == WORDS

@@ -175,11 +175,12 @@ def test_an_exception_in_the_matcher_is_a_fault_with_an_alarm_and_not_remembered
     policy = compile_rows("", "us-ca", alarm=heard.append)
     enforcer = policy._stock._enforcer
     enforcer.add_function("holds", lambda *_: 1 / 0)
-    broken = policy.verdict(asked(policy), "sequoia-1")
+    broken = policy.verdict(asked(policy, same_state=True), "sequoia-1")
     assert (broken.allowed, broken.fault) == (False, "the policy engine failed")
     assert "ZeroDivisionError" in heard[0]
     enforcer.add_function("holds", policy._stock._holds)
-    assert policy.verdict(asked(policy), "sequoia-1").allowed
+    mended = policy.verdict(asked(policy, same_state=True), "sequoia-1")
+    assert (mended.allowed, mended.fault) == (True, "")
 
 
 def test_casbin_and_the_class_differing_is_a_fault_with_an_alarm() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 from dataclasses import replace
 from pathlib import Path
@@ -30,8 +31,6 @@ def text(*rows: str) -> str:
 
 def sealed_by_hand(body: str) -> str:
     """A seal over characters that `seal` itself refuses."""
-    import hashlib
-
     return f"{body}#end rows=2 sha256={hashlib.sha256(body.encode()).hexdigest()}\n"
 
 

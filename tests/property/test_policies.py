@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -10,7 +12,7 @@ from comity.errors import ComityError, PolicyError
 from comity.purpose import Act, Authority, LegalBasis
 from policies.conditions import FACTS
 from policies.decide import Question
-from policies.load import load
+from policies.load import Rule, load
 from policies.seal import HEADER, seal
 from tests.policy.requests import AGENCIES, DAY, NODES, SETTING, WORDS, compile_rows, decider
 
@@ -40,7 +42,6 @@ questions = st.builds(
     approved=st.booleans(),
     day=st.just(DAY),
 )
-selves = st.builds(lambda q, a: _for_self(q, a), questions, st.sampled_from(AGENCIES))
 
 
 def _for_self(q: Question, agency: str) -> Question:
@@ -57,6 +58,9 @@ def _for_self(q: Question, agency: str) -> Question:
         approved=q.approved,
         day=DAY,
     )
+
+
+selves = st.builds(_for_self, questions, st.sampled_from(AGENCIES))
 
 
 @st.composite
@@ -138,12 +142,11 @@ def test_no_text_loads_but_rules(text: str) -> None:
         sealed = seal(f"{HEADER}\n{text}")
     except PolicyError:
         return
-    try:
-        rules = load(sealed, WORDS)
-    except PolicyError as e:
-        assert str(e)  # a refusal says why
-    else:
-        assert rules
+    loaded: tuple[Rule, ...] | None = None
+    with contextlib.suppress(PolicyError):
+        loaded = load(sealed, WORDS)
+    assert loaded is None or all(r.cells[6] in ("allow", "deny", "limit") for r in loaded)
+    assert loaded != ()
 
 
 names = st.text(max_size=30) | st.sampled_from([*AGENCIES, *sorted(WORDS.who.above), *sorted(WORDS.purpose.above)])

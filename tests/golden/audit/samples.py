@@ -107,6 +107,11 @@ DRAFTS: dict[str, Draft] = {
     "policy": entry.policy_entry(
         node="alder-1", digest="ab" * 32, version=3, bundle_hash=leaf_hash(b"bundle"), taken_up=True
     ),
+    "rejected": entry.rejected_entry(
+        payload_hash=leaf_hash(b"rubbish"),
+        received_from="spiffe://us-ca-alder-pd/person/t-reyes",
+        reason_code="BAD_SIGNATURE",
+    ),
     "purge": entry.purge_entry(
         node="alder-1", rows=1200, begin=AT - 31 * DAY, end=AT - 30 * DAY, rule="NH-1", digest=leaf_hash(b"rows")
     ),

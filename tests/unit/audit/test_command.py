@@ -118,6 +118,16 @@ async def test_an_inquiry_without_decisions_is_listed_too(tmp_path: Path, asked_
     assert (row["index"], row["note"]) == (0, "no decision recorded")
 
 
+async def test_entries_of_every_other_type_are_listed_with_a_sentence(tmp_path: Path) -> None:
+    kinds = ("policy", "rejected", "purge", "erasure", "review", "start", "stop")
+    await build(tmp_path, [[DRAFTS[k] for k in kinds]])
+    rows = objects("list", str(tmp_path))
+    assert [r["type"] for r in rows] == list(kinds)
+    assert all(r["note"] for r in rows)
+    assert "BAD_SIGNATURE" in rows[1]["note"]
+    assert objects("list", str(tmp_path), "--agency", ALDER) == []
+
+
 def test_show_has_one_entry_whole(folder: Path) -> None:
     (shown,) = objects("show", str(folder), "3")
     assert (shown["index"], shown["entry"]["type"], shown["entry"]["rules"]) == (3, "decision", ["node:SC-2"])

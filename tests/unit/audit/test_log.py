@@ -236,7 +236,6 @@ async def test_after_one_failed_write_everybody_is_refused_for_ever_though_it_wo
     assert refused.value.reason == "LOG_BROKEN"
     assert "a bug" not in str(refused.value)
     assert log.broken
-    await asyncio.sleep(0)
     assert [type(e) for e in told] == [LogBroken]
     assert log.head.size == 1
     log.close()

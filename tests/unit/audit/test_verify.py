@@ -45,7 +45,7 @@ from tests.unit.audit.sample import (
 from tests.unit.identity.world import ALDER, BRAZOS, NOW, World
 
 A = unsigned()
-OTHERS = [DRAFTS[n] for n in ("receipt", "policy", "purge", "erasure", "review", "start", "stop")]
+OTHERS = [DRAFTS[n] for n in ("receipt", "policy", "rejected", "purge", "erasure", "review", "start", "stop")]
 
 
 @pytest.fixture(scope="module")
@@ -56,9 +56,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 async def test_a_log_of_every_entry_type_verifies_and_says_what_it_could_not_check(tmp_path: Path) -> None:
     await build(tmp_path, [*search(A), OTHERS])
     report = verify(tmp_path)
-    assert (report.fault, report.entries) == (None, 12)
+    assert (report.fault, report.entries) == (None, 13)
     assert report.head is not None
-    assert (report.head.origin, report.head.size) == (ORIGIN, 12)
+    assert (report.head.origin, report.head.size) == (ORIGIN, 13)
     assert any("log.vkey was trusted" in w for w in report.warnings)
     assert any("signatures of inquiries were not verified" in w for w in report.warnings)
 

@@ -1,0 +1,121 @@
+"""`comity identity directory` and `policy-key`: what the federation's operator and an agency's policy officer need."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import click
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from audit.note import VerifierKey
+from cli.identity import identity
+from comity import instants
+from comity.errors import ConfigError
+from identity import certificates, files, keys
+from identity.authority import Authority
+from identity.directory import LogKey
+from identity.publish import sign_directory
+
+FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
+MAX_TABLES_BYTES = 16 * 1024 * 1024
+
+
+@identity.command()
+@click.option("--authority", type=click.Path(path_type=Path, file_okay=False, exists=True), required=True)
+@click.option("--tables", type=FILE, required=True, help="The registry: directory.toml.")
+@click.option("--version", type=click.IntRange(1, 2**53 - 1), required=True, help="Higher than the one in force.")
+@click.option("--ca", "cas", multiple=True, metavar="AGENCY=FILE", help="An agency's ca.pem; may be repeated.")
+@click.option("--policy-key", "policy_keys", multiple=True, metavar="AGENCY=FILE", help="Its public policy key.")
+@click.option("--log", "logs", multiple=True, type=FILE, help="A broker's or node's log.vkey; may be repeated.")
+@click.option("--deny", "denied", multiple=True, metavar="SHA256", help="Fingerprint of a revoked certificate.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="directory.json; replaced if there.")
+def directory(
+    authority: Path,
+    tables: Path,
+    version: int,
+    cas: tuple[str, ...],
+    policy_keys: tuple[str, ...],
+    logs: tuple[Path, ...],
+    denied: tuple[str, ...],
+    out: Path,
+) -> None:
+    """Sign the federation's directory with its AUTHORITY: who is who, which keys are pinned, what is revoked.
+
+    Example: comity identity directory --authority ./federation-ca --tables directory.toml --version 2
+    --ca us-ca-port-alder-pd=pa/ca.pem --policy-key us-ca-port-alder-pd=pa/policy.pub --log pa/log.vkey
+    --out directory.json
+
+    Exit codes: 0 signed, 1 refused: what is wrong is named, 2 wrong usage.
+    """
+    try:
+        data = tomllib.loads(files.read(tables, max_bytes=MAX_TABLES_BYTES).decode())
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as e:
+        raise ConfigError(f"{tables} is not TOML: {e}") from None
+    pinned: dict[str, list[x509.Certificate]] = {}
+    for agency, path in _pairs("--ca", cas):
+        found = certificates.from_pem(files.read(path, max_bytes=certificates.MAX_PEM_BYTES), what=str(path))
+        pinned.setdefault(agency, []).extend(found)
+    policy: dict[str, list[ec.EllipticCurvePublicKey]] = {}
+    for agency, path in _pairs("--policy-key", policy_keys):
+        policy.setdefault(agency, []).append(_public_key(path))
+    signed = sign_directory(
+        Authority.load(authority),
+        version=version,
+        issued_at=instants.now(),
+        federation=data,
+        authorities=pinned,
+        policy_keys=policy,
+        logs=[_log_key(path) for path in logs],
+        denied=denied,
+    )
+    files.replace(out, signed, mode=files.PUBLIC)
+    click.echo(f"{out}: version {version}, {len(pinned)} agencies, {len(logs)} logs. Copy it to every participant.")
+
+
+@identity.command(name="policy-key")
+@click.argument("key", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("public", type=click.Path(path_type=Path, dir_okay=False))
+def policy_key(key: Path, public: Path) -> None:
+    """Make the key that signs an agency's policies: KEY is secret (mode 0600), PUBLIC goes into the directory.
+
+    Example: comity identity policy-key ./policy.pem ./policy.pub
+
+    Exit codes: 0 made, 1 refused: a file is there already, 2 wrong usage.
+    """
+    made = keys.new_signing_key()
+    keys.write_key(key, made)
+    files.write_new(public, keys.public_pem(made.public_key()), mode=files.PUBLIC)
+    click.echo(f"{key} is secret; give {public} to the federation's operator, who pins it in the directory.")
+
+
+def _pairs(option: str, values: tuple[str, ...]) -> list[tuple[str, Path]]:
+    out = []
+    for value in values:
+        agency, equals, path = value.partition("=")
+        if not equals or not agency or not path:
+            raise click.UsageError(f"{option} must be AGENCY=FILE")
+        out.append((agency, Path(path)))
+    return out
+
+
+def _public_key(path: Path) -> ec.EllipticCurvePublicKey:
+    try:
+        key = serialization.load_pem_public_key(files.read(path, max_bytes=16 * 1024))
+    except ValueError:
+        key = None
+    if not keys.is_p256(key):
+        raise ConfigError(f"{path} is not a public ECDSA key on P-256 in PEM", reason="BAD_KEY")
+    return key
+
+
+def _log_key(path: Path) -> LogKey:
+    vkey = VerifierKey.parse(files.read(path, max_bytes=1024).decode("ascii", errors="replace"))
+    parts = vkey.name.split("/")
+    if len(parts) != 3 or parts[1] not in ("broker", "node"):
+        raise ConfigError(f"{path} is not the key of a broker's or node's log", reason="BAD_VKEY")
+    key = Ed25519PublicKey.from_public_bytes(vkey.key)
+    return LogKey(origin=vkey.name, key=key, program=parts[1], id=parts[2])
