@@ -112,9 +112,9 @@ class DecisionLog:
     ) -> Self:
         """The log at `path` (its folder or `log.db`), once its hashes were compared with its signed head.
 
-        `on_broken` is called once, in the event loop of a waiting call and before that call ends, when the log cannot be
-        written any more: the program stops itself. `max_waiting` bounds the drafts in the queue. Opening takes longer
-        the more entries there are.
+        `on_broken` is called once, in the event loop of a waiting call and before that call ends, when the log cannot
+        be written any more: the program stops itself. `max_waiting` bounds the drafts in the queue. Opening takes
+        longer the more entries there are.
 
         Raises:
             ConfigError: NO_LOG, LOG_IN_USE, LOG_EXPOSED, FILE_UNREADABLE, KEY_EXPOSED, BAD_KEY.

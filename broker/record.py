@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from audit.entry import decision_entry, inquiry_entry, outcome_entry, receipt_entry, rejected_entry
-from audit.log import DecisionLog
+from audit.entry import Draft, decision_entry, inquiry_entry, outcome_entry, receipt_entry, rejected_entry
+from audit.log import AlreadyRecorded, DecisionLog
 from broker.model import Answer, Call, Receipt, Requester, Ruling
-from comity.errors import ComityError
+from comity.errors import ComityError, NotAuthentic
 
 
 async def record(
@@ -22,6 +22,7 @@ async def record(
     """A receipt for each ruling, in order: the inquiry and all decisions are durable, in one commit.
 
     Raises:
+        NotAuthentic: REPLAYED.
         Unavailable, Exhausted, LogBroken: not durable in time; nothing may leave.
     """
     v = requester.verified
@@ -39,7 +40,10 @@ async def record(
     drafts += [
         decision_entry(r.decision, inquiry_id=requester.inquiry_id, inquiry_hash=v.inquiry_hash) for r in rulings
     ]
-    done = await log.append(drafts, deadline_s=deadline_s)
+    try:
+        done = await log.append(drafts, deadline_s=deadline_s)
+    except AlreadyRecorded:  # the shared state forgot it, this log did not
+        raise NotAuthentic("this inquiry was sent before: sign a new one", reason="REPLAYED") from None
     return tuple(
         Receipt(
             ruling=ruling,
@@ -61,33 +65,43 @@ async def record_outcomes(
     Raises:
         Unavailable, Exhausted, LogBroken: not durable; the answers may not be released.
     """
-    inquiry_id, inquiry_hash = requester.inquiry_id, requester.verified.inquiry_hash
     drafts = []
-    for a in answers:
+    for answer in answers:
+        drafts += outcome_drafts(requester.inquiry_id, requester.verified.inquiry_hash, answer)
+    await log.append(drafts, deadline_s=deadline_s)
+
+
+def outcome_drafts(inquiry_id: str, inquiry_hash: bytes, answer: Answer) -> list[Draft]:
+    """The entries for one answer: its outcome, and the node's receipt where it sent one.
+
+    Raises:
+        InvalidInput: the answer contradicts itself, or is not of the form of these entries.
+    """
+    drafts = [
+        outcome_entry(
+            inquiry_id=inquiry_id,
+            inquiry_hash=inquiry_hash,
+            node=answer.node,
+            outcome=answer.kind,
+            count=answer.count,
+            coverage=answer.coverage,
+            payload_hash=answer.payload_hash,
+            reason_code=answer.reason_code,
+        )
+    ]
+    receipt = answer.receipt
+    if receipt is not None:
         drafts.append(
-            outcome_entry(
+            receipt_entry(
                 inquiry_id=inquiry_id,
-                inquiry_hash=inquiry_hash,
-                node=a.node,
-                outcome=a.kind,
-                count=a.count,
-                coverage=a.coverage,
-                payload_hash=a.payload_hash,
-                reason_code=a.reason_code,
+                node=answer.node,
+                origin=receipt.origin,
+                index=receipt.index,
+                leaf_hash=receipt.leaf_hash,
+                checkpoint=receipt.checkpoint,
             )
         )
-        if a.receipt is not None:
-            drafts.append(
-                receipt_entry(
-                    inquiry_id=inquiry_id,
-                    node=a.node,
-                    origin=a.receipt.origin,
-                    index=a.receipt.index,
-                    leaf_hash=a.receipt.leaf_hash,
-                    checkpoint=a.receipt.checkpoint,
-                )
-            )
-    await log.append(drafts, deadline_s=deadline_s)
+    return drafts
 
 
 async def record_rejection(log: DecisionLog, call: Call, error: ComityError) -> None:

@@ -6,6 +6,7 @@ import importlib
 import sys
 
 import click
+import setproctitle
 
 from comity.errors import ComityError
 
@@ -57,6 +58,8 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command; an error that Comity foresaw is one line on standard error and exit code 1."""
+    # The arguments may name a plate: other users of the machine shall not read them in the process list.
+    setproctitle.setproctitle(" ".join(["comity", *sys.argv[1:2]]))
     try:
         cli(prog_name="comity")
     except ComityError as e:

@@ -109,6 +109,8 @@ class Reading:
         )
 
     def _check_detections(self, node: str, outcome: Outcome, detections: tuple[Released, ...]) -> None:
+        if not detections:  # a target that this directory does not register has none: only its own node signs them
+            return
         agency = self._directory.federation.nodes[node].agency
         for d in detections:
             other_plate = self.inquiry.act is Act.EXACT and (
@@ -118,7 +120,8 @@ class Reading:
                 raise InvalidInput("it holds a detection that was not asked for", reason="BAD_OUTCOME")
             c = outcome.coverage
             # A redacted time is the day's first moment, which may lie before the window.
-            if c is None or not c.begin - dt.timedelta(days=1) <= d.captured_at < c.end:
+            first = _day(c.begin) if c else None
+            if c is None or c.begin == c.end or not (d.captured_at == first or c.begin <= d.captured_at < c.end):
                 raise InvalidInput("it holds a detection outside its own coverage", reason="BAD_OUTCOME")
 
     def _check_coverage(self, outcome: Outcome) -> Outcome:
@@ -126,7 +129,8 @@ class Reading:
         if outcome.kind not in (OutcomeKind.MATCH, OutcomeKind.NO_MATCH):
             return outcome
         c, asked = outcome.coverage, self.inquiry
-        if c is not None and c.begin <= asked.begin and c.end >= asked.end - CLOCK_SKEW:
+        # Nothing searched is never the whole, however short the window and whatever the clocks.
+        if c is not None and c.begin <= asked.begin and c.end >= asked.end - CLOCK_SKEW and c.begin < c.end:
             return outcome
         span = f"{instants.to_text(c.begin)} to {instants.to_text(c.end)}" if c else "nothing"
         return replace(
@@ -147,6 +151,10 @@ class Reading:
             reason=reason,
         )
         return Checked(node=node, outcome=outcome, detections=(), signer="client")
+
+
+def _day(at: dt.datetime) -> dt.datetime:
+    return at.replace(hour=0, minute=0, second=0, microsecond=0)
 
 
 def exit_code(tally: Tally) -> int:

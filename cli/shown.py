@@ -171,7 +171,8 @@ def obligations_json(o: decision_pb2.Obligations) -> dict[str, Any]:
     if o.HasField("window_days"):
         out["window_days"] = o.window_days
     if o.redaction > Redaction.FULL:
-        out["redact"] = Redaction(o.redaction).word
+        # A number that this version does not know came from outside: it is named so, and shown.
+        out["redact"] = {r.value: r.word for r in Redaction}.get(o.redaction, "unknown")
     if o.approval:
         out["approval"] = "supervisor"
     if o.warrant:

@@ -40,6 +40,7 @@ DEFAULT_LIFETIME = dt.timedelta(minutes=5)
 CLOCK_SKEW = dt.timedelta(seconds=60)
 NONCE_BYTES = 16
 MAX_REFERENCE_CHARACTERS = 64
+MAX_DISCLOSED_BYTES = 1_024  # of one value; it is sent on to every node asked
 _UUID7 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}\Z")
 _SPIFFE = re.compile(r"spiffe://[a-z0-9-]{1,63}/person/[a-z0-9][a-z0-9._-]{0,62}\Z")
 _OFFENCE = re.compile(r"[a-z0-9][a-z0-9 ()/-]{0,63}\Z")
@@ -162,6 +163,8 @@ class Disclosed:
         for m in messages:
             if m.label not in wanted or m.label in values:
                 bad.append(Violation("disclosures", "a label that is not asked for, or twice"))
+            elif len(m.value) > MAX_DISCLOSED_BYTES or has_unknown_fields(m):
+                bad.append(Violation(f"disclosures.{m.label}", f"must be a value of at most {MAX_DISCLOSED_BYTES} bytes"))
             elif not commitment.matches(wanted[m.label], m.label, m.salt, m.value):
                 bad.append(Violation(f"disclosures.{m.label}", "does not match its commitment"))
             else:

@@ -196,7 +196,8 @@ class NodeProgram:
         while True:
             await asyncio.sleep(p.config.purge_every_s)
             now = instants.now()
-            before = now - dt.timedelta(seconds=p.retention_s)
+            kept_s = min(p.retention_s, self._policy.published.retention_s)
+            before = now - dt.timedelta(seconds=kept_s)
             try:
                 purged = await asyncio.to_thread(p.store.purge, before)
                 await asyncio.to_thread(self._kept.purge, now)

@@ -67,9 +67,10 @@ class Attached:
         while not self._leaving:
             try:
                 await self._attach()
-            except (grpc.aio.AioRpcError, TimeoutError) as error:
-                code = error.code().name if isinstance(error, grpc.aio.AioRpcError) else "NO_WELCOME"
-                logger.warning("not attached", broker=self.address, code=code)
+            except grpc.aio.AioRpcError as error:
+                logger.warning("not attached", broker=self.address, code=error.code().name)
+            except Exception as error:  # whatever it was, a node that gives up is a node that is gone
+                logger.error("not attached", broker=self.address, kind=type(error).__name__)
             wait_s = FIRST_WAIT_S if self.welcomed.is_set() else min(LONGEST_WAIT_S, wait_s * 2)
             self.welcomed.clear()
             if not self._leaving:
@@ -92,12 +93,21 @@ class Attached:
         self._outgoing = asyncio.Queue()
         async with grpc.aio.secure_channel(self.address, self._attachment.credentials, OPTIONS) as channel:
             call = pb2_grpc.NodeLinkServiceStub(channel).Attach(self._requests())
+            silent = asyncio.get_running_loop().call_later(WELCOME_WITHIN_S, call.cancel)
             broker = ""
-            async for response in call:
-                for item in response.items:
-                    if item.WhichOneof("item") == "welcome":
-                        broker = item.welcome.broker
-                    self._take(item, broker)
+            try:
+                async for response in call:
+                    for item in response.items:
+                        if item.WhichOneof("item") == "welcome":
+                            silent.cancel()
+                            broker = item.welcome.broker
+                        self._take(item, broker)
+            except asyncio.CancelledError:
+                if broker or not call.cancelled():
+                    raise
+                logger.warning("not attached", broker=self.address, code="NO_WELCOME")
+            finally:
+                silent.cancel()
 
     async def _requests(self) -> AsyncIterator[pb2.AttachRequest]:
         yield pb2.AttachRequest(items=[pb2.NodeItem(hello=self._attachment.hello())])

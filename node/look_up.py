@@ -34,6 +34,8 @@ def permitted_window(
             begin, code = allowed, "WINDOW_LIMIT"
             reason = f"policy allows this search {obligations.window_days} days back"
     end = max(begin, min(inquiry.end, now))
+    if begin == end and not code:
+        code, reason = "NOT_YET_PAST", "the window begins later than this node's clock shows"
     return Coverage(begin=begin if begin < end else end, end=end), code, reason
 
 
@@ -66,12 +68,14 @@ def look_up(
             reason = f"detections older than {_span(retention_s)} are not kept"
     if len(matches) > MAX_DETECTIONS:
         first_left_out = matches[MAX_DETECTIONS].detection.captured_at
-        matches = [m for m in matches[:MAX_DETECTIONS] if m.detection.captured_at > first_left_out]
-        coverage = Coverage(begin=first_left_out + _MS, end=coverage.end)
+        matches = matches[:MAX_DETECTIONS]
+        coverage = Coverage(begin=max(coverage.begin, first_left_out + _MS), end=coverage.end)
         code = "TOO_MANY"
         reason = f"more than {MAX_DETECTIONS} detections: ask for an earlier window to see the rest"
+    # Nothing outside what is said to have been searched is released.
+    released = [m for m in matches if coverage.begin <= m.detection.captured_at < coverage.end]
     return Found(
-        detections=tuple(redact(m, obligations.redaction, agency) for m in matches),
+        detections=tuple(redact(m, obligations.redaction, agency) for m in released),
         coverage=coverage,
         reason_code=code,
         reason=reason,

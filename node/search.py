@@ -81,6 +81,10 @@ class Search:
         signed = await self._answer(work, answers, receipt, now)  # 8, 9
         return await self._keep(signed, trusted, answers, now)
 
+    @property
+    def _retention_s(self) -> int:
+        return min(self.retention_s, self.policy.published.retention_s)
+
     async def _recall(self, work: Work, inquiry_hash: bytes, now: dt.datetime) -> Signed | None:
         kept = await asyncio.to_thread(self.kept.get, work.inquiry_id, now)
         if kept is not None and kept.inquiry_hash != inquiry_hash:
@@ -105,7 +109,7 @@ class Search:
                 verified.inquiry,
                 verified.disclosed,
                 receipt.decision.obligations,
-                retention_s=self.retention_s,
+                retention_s=self._retention_s,
                 agency=self.agency,
                 now=now,
             )
@@ -115,11 +119,11 @@ class Search:
 
     async def _keep(self, signed: Signed, trusted: Trusted, answers: Answers, now: dt.datetime) -> Signed:
         """Recorded and kept for a second delivery; only then may it be sent."""
-        until = min(trusted.verified.inquiry.expires_at + CLOCK_SKEW, now + dt.timedelta(seconds=self.retention_s))
+        until = min(trusted.verified.inquiry.expires_at + CLOCK_SKEW, now + dt.timedelta(seconds=self._retention_s))
         try:
-            await asyncio.gather(
-                record_outcome(self.log, self.node, signed), asyncio.to_thread(self.kept.put, signed, until)
-            )
+            # In this order: what is kept may be sent again, so it is never there before its entry is.
+            await record_outcome(self.log, self.node, signed)
+            await asyncio.to_thread(self.kept.put, signed, until)
         except LogBroken:
             raise
         except ComityError as error:

@@ -17,12 +17,16 @@ MAX_BUNDLE_BYTES = 2 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Published:
-    """A policy in force. `bundle_hash` is the SHA-256 of the signed payload; `valid_to` is exclusive."""
+    """A policy in force. `bundle_hash` is the SHA-256 of the signed payload; `valid_to` is exclusive.
+
+    `retention_s`: the least of the directory's and of the packs in it.
+    """
 
     node: str
     version: int
     bundle_hash: bytes
     valid_to: dt.datetime
+    retention_s: int
     policy: Policy
     data: bytes
 
@@ -46,6 +50,7 @@ def open_published(data: bytes, directory: Directory, node: str, now: dt.datetim
         version=bundle.version,
         bundle_hash=hashlib.sha256(payload).digest(),
         valid_to=bundle.valid_to,
+        retention_s=bundle.retention_s(directory.federation.nodes[node]),
         policy=compile_bundle(bundle, directory.federation),
         data=data,
     )

@@ -15,6 +15,7 @@ from audit.log import DecisionLog
 from broker.links import Link, Links
 from broker.model import Answer, Lost, PeerReceipt
 from broker.ports import Clock, Presence
+from broker.record import outcome_drafts
 from broker.rpc.outbox import Outbox
 from broker.rpc.peer import peer_of
 from comity.errors import ComityError, InvalidInput, NotAuthentic, PolicyError
@@ -27,7 +28,6 @@ from policies.published import Published, open_published
 
 HELLO_WITHIN_S = 10.0
 MAX_ANSWER_BYTES = 3 * 1024 * 1024
-MAX_CHECKPOINT_BYTES = 8 * 1024
 
 Context = grpc.aio.ServicerContext[Any, Any]
 logger = structlog.get_logger("attach")
@@ -204,6 +204,8 @@ class _Stream:
             self._parts.pop(inquiry_id, None)
             return
         if chunk.HasField("header"):
+            # A node that begins answers and never ends them keeps no memory past their deadlines.
+            self._parts = {i: p for i, p in self._parts.items() if self._link.waits_for(i)}
             self._parts[inquiry_id] = _Parts(chunk.header)
         parts = self._parts.get(inquiry_id)
         if parts is None or not parts.add(chunk.data, chunk.last):
@@ -211,7 +213,7 @@ class _Stream:
             self._link.answered(inquiry_id, Lost(self._peer.id, "BAD_ANSWER", "the node sent no valid outcome"))
         elif chunk.last:
             del self._parts[inquiry_id]
-            self._link.answered(inquiry_id, parts.answer(self._peer.id))
+            self._link.answered(inquiry_id, parts.answer(self._peer.id, inquiry_id))
 
 
 class _Parts:
@@ -227,35 +229,37 @@ class _Parts:
         total = self._header.total_bytes
         return len(self._data) <= min(total, MAX_ANSWER_BYTES) and (not last or len(self._data) == total)
 
-    def answer(self, node: str) -> Answer | Lost:
-        """The whole. The signature is the node's to make and the client's and auditors' to verify."""
+    def answer(self, node: str, inquiry_id: str) -> Answer | Lost:
+        """The whole. The signature is the node's to make and the client's and auditors' to verify.
+
+        What the log could not take is refused here: one node's nonsense shall not end a search of many.
+        """
         h = self._header
         kind = KIND_FROM_WIRE.get(h.kind)
-        receipt = h.receipt
-        fits = len(h.payload_hash) == 32 and len(receipt.checkpoint) <= MAX_CHECKPOINT_BYTES
-        if kind is None or kind in BROKER_ONLY or not fits or len(h.policy_digest) > 64:
-            return Lost(node, "BAD_ANSWER", "the node sent no valid outcome")
-        try:
-            coverage = Coverage.parse(h.coverage) if h.HasField("coverage") else None
-        except InvalidInput:
-            return Lost(node, "BAD_ANSWER", "the node sent no valid outcome")
-        return Answer(
-            node=node,
-            kind=kind,
-            count=h.count,
-            coverage=coverage,
-            policy_digest=h.policy_digest,
-            payload_hash=h.payload_hash,
-            envelope=bytes(self._data),
-            receipt=PeerReceipt(
-                origin=receipt.origin,
-                index=receipt.index,
-                leaf_hash=receipt.leaf_hash,
-                checkpoint=receipt.checkpoint,
-            )
-            if h.HasField("receipt")
-            else None,
+        bad = Lost(node, "BAD_ANSWER", "the node sent no valid outcome")
+        if kind is None or kind in BROKER_ONLY or len(h.payload_hash) != 32 or len(h.policy_digest) > 64:
+            return bad
+        receipt = PeerReceipt(
+            origin=h.receipt.origin,
+            index=h.receipt.index,
+            leaf_hash=h.receipt.leaf_hash,
+            checkpoint=h.receipt.checkpoint,
         )
+        try:
+            answer = Answer(
+                node=node,
+                kind=kind,
+                count=h.count,
+                coverage=Coverage.parse(h.coverage) if h.HasField("coverage") else None,
+                policy_digest=h.policy_digest,
+                payload_hash=h.payload_hash,
+                envelope=bytes(self._data),
+                receipt=receipt if h.HasField("receipt") else None,
+            )
+            outcome_drafts(inquiry_id, bytes(32), answer)
+        except InvalidInput:
+            return bad
+        return answer
 
 
 async def _first(requests: AsyncIterator[pb2.AttachRequest]) -> pb2.AttachRequest:

@@ -21,7 +21,9 @@ class Outbox:
         self.closed = False
 
     def put(self, item: pb2.BrokerItem) -> None:
-        """Queue `item`; an outbox that is full closes."""
+        """Queue `item`; an outbox that is full closes, and one that is closed takes nothing more."""
+        if self.closed:
+            return
         if len(self._items) >= MAX_WAITING:
             self.closed = True
         else:
@@ -33,7 +35,9 @@ class Outbox:
         self.put(_encode(work) if isinstance(work, Work) else pb2.BrokerItem(cancel=pb2.Cancel(inquiry_id=work)))
 
     def close(self, reason: str) -> None:
-        """Say goodbye after what is queued already, then end the stream."""
+        """Say goodbye, once, after what is queued already, then end the stream."""
+        if self.closed:
+            return
         self._items.append(pb2.BrokerItem(goodbye=pb2.Goodbye(reason=reason)))
         self.closed = True
         self._ready.set()

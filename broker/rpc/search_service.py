@@ -37,9 +37,7 @@ class SearchService(pb2_grpc.SearchServiceServicer):
         decisions = await self._search.preview(self._call(request, context))
         return pb2.PreviewResponse(decisions=[d.to_message() for d in decisions])
 
-    async def Search(
-        self, request: pb2.SearchRequest, context: Context
-    ) -> AsyncIterator[pb2.SearchResponse]:
+    async def Search(self, request: pb2.SearchRequest, context: Context) -> AsyncIterator[pb2.SearchResponse]:
         """Decisions, outcomes as they arrive, the summary."""
         async with aclosing(self._search.run(self._call(request, context))) as releases:
             async for release in releases:
@@ -50,14 +48,17 @@ class SearchService(pb2_grpc.SearchServiceServicer):
         search = self._search
         left_s = context.time_remaining()
         left_s = DEFAULT_DEADLINE_S if left_s is None else min(left_s, MAX_DEADLINE_S)
+        peer = peer_of(context, "SearchService", search.directory, search.clock())
+        envelope = Envelope.from_message(
+            request.inquiry, payload_type=INQUIRY_TYPE, max_payload_bytes=MAX_PAYLOAD_BYTES
+        )
         return Call(
-            peer=peer_of(context, "SearchService", search.directory, search.clock()),
-            envelope=Envelope.from_message(
-                request.inquiry, payload_type=INQUIRY_TYPE, max_payload_bytes=MAX_PAYLOAD_BYTES
-            ),
+            peer=peer,
+            envelope=envelope,
             disclosures=tuple(request.disclosures[:4]),
+            # Encoded anew, so that nothing unknown beside what was signed is multiplied by the number of nodes.
             work=link_pb2.WorkInquiry(
-                envelope=request.inquiry.SerializeToString(), disclosures=request.disclosures[:4]
+                envelope=envelope.encode(), disclosures=request.disclosures[:4]
             ).SerializeToString(),
             deadline=asyncio.get_running_loop().time() + left_s,
         )
