@@ -76,7 +76,8 @@ soak: setup  ## The long runs
 	$(BIN)/python -m pytest -q -m soak --timeout 3600 tests
 
 conformance: setup  ## Public proof vectors: VECTORS=DIR
-	@echo "Inclusion and consistency proofs are not there yet, so there is nothing to run the vectors on"; exit 1
+	@test -n "$(VECTORS)" || { echo "name their folder: make conformance VECTORS=DIR"; exit 1; }
+	VECTORS="$(VECTORS)" $(BIN)/python -m pytest -q tests/conformance
 
 wheel: setup  ## Build the wheel into dist
 	$(BIN)/python -m hatchling build -t wheel

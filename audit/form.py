@@ -197,6 +197,7 @@ BODIES: Mapping[str, Form] = MappingProxyType(
                         "approval": one_of("supervisor"),
                         "warrant": flag,
                         "quota_per_day": whole(),
+                        "breadth": whole(),
                     },
                 ),
                 "policy_digest": maybe_hash_hex,

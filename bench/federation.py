@@ -174,6 +174,4 @@ def _broker(made: Synthetic) -> LogKey:
     )
     with DecisionLog.create(made.broker, origin=f"{ID}/broker/broker-1", clock=instants.now) as log:
         vkey: VerifierKey = log.vkey
-    return LogKey(
-        origin=vkey.name, key=Ed25519PublicKey.from_public_bytes(vkey.key), program="broker", id="broker-1"
-    )
+    return LogKey(origin=vkey.name, key=Ed25519PublicKey.from_public_bytes(vkey.key), program="broker", id="broker-1")

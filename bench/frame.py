@@ -29,9 +29,7 @@ class Row:
     met: bool | None = None
 
 
-def against(
-    metric: str, value: float, unit: str, peer: str, peer_value: float, *, most: float | None = None
-) -> Row:
+def against(metric: str, value: float, unit: str, peer: str, peer_value: float, *, most: float | None = None) -> Row:
     """A figure beside its peer's; `most` is the largest ratio that meets the target."""
     ratio = value / peer_value
     return Row(

@@ -6,7 +6,6 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
@@ -110,8 +109,3 @@ class BrokerProcess:
         if self._process is not None and self._process.returncode is None:
             self._process.terminate()
             await self._process.wait()
-
-
-async def median_of(times: int, measure: Callable[[], Any]) -> float:
-    """The middle of so many measurements."""
-    return sorted([await measure() for _ in range(times)])[times // 2]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import datetime as dt
 import shutil
 import tempfile
@@ -26,9 +27,9 @@ from bench.frame import Row, against, bounded, percentile
 from bench.processes import BrokerProcess, Child
 from cli.compose import Asked, compose
 from comity import instants
-from comity.outcome import KIND_FROM_WIRE, OutcomeKind
-from comity.plate import Plate
+from comity.outcome import KIND_FROM_WIRE
 from comity.purpose import Act, Authority, LegalBasis, PurposeOfUse
+from comity.query import PlateQuery
 from comity.v1 import search_service_pb2 as pb2
 from comity.v1 import search_service_pb2_grpc as pb2_grpc
 from identity.folder import IdentityFolder
@@ -67,7 +68,7 @@ class Client:
         """A new signed inquiry to these nodes; none: to all."""
         now = instants.now()
         asked = Asked(
-            plate=Plate.parse("7ABC123", "CA"),
+            query=PlateQuery.parse("7ABC123", "CA"),
             federation=self._directory.federation.id,
             purpose=PurposeOfUse(code="stolen-vehicle", legal_basis=LegalBasis.CRIMINAL, offence=""),
             case_number="BENCH-1",
@@ -218,7 +219,10 @@ async def reattach(rig: Rig) -> list[Row]:
     await rig.broker.stop()
     await asyncio.sleep(OUTAGE_S)
     listening = await rig.broker.start()
-    at = sorted(t for fleet in rig.fleets for t in (await fleet.hear("attached"))["at"])
+    at: list[float] = []
+    for fleet in rig.fleets:
+        at += (await fleet.hear("attached"))["at"]
+    at.sort()
     await rig.client.channel.channel_ready()
     n = f"{rig.count} nodes"
     middle, last = max(0.0, at[len(at) // 2] - listening), max(0.0, at[-1] - listening)
@@ -260,10 +264,8 @@ async def leak(rig: Rig, count: int) -> Row:
         call = rig.client.begin(targets)
         await call.read()
         call.cancel()
-        try:
+        with contextlib.suppress(asyncio.CancelledError):
             await call.code()
-        except asyncio.CancelledError:
-            pass
 
     async def grown(work: Any, silent: bool) -> float:
         for fleet in rig.fleets:
@@ -292,8 +294,7 @@ async def measure(options: argparse.Namespace) -> list[Row]:
     """All rows."""
     rows: list[Row] = []
     for count in options.nodes:
-        root = Path(tempfile.mkdtemp(prefix="comity-bench-", dir=options.dir))
-        root.chmod(0o700)
+        root = Path(tempfile.mkdtemp(prefix="comity-bench-", dir=options.dir))  # mode 0700, for it holds keys
         try:
             rig = Rig(build(root, count), options.processes, options.detections)
             try:

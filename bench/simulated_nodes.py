@@ -2,7 +2,7 @@
 
 As a child process, one JSON object a line on standard output:
   attach: {"event": "attached", "at": [seconds, one a node]}     all are welcome; again after every outage
-          {"event": "asked", "at": s} and {"event": "told", "at": s}   every node of a silent search was asked, cancelled
+          {"event": "asked", "at": s}, {"event": "told", "at": s}  every node of a silent search was asked, was told
   serve:  {"event": "serving"}                                   the peer's nodes: one unary call an answer
 Seconds are of the system's monotonic clock, which all processes of a machine share. Standard input takes `answer`,
 `silent` or `again` (times of attaching are forgotten), one a line; its end ends the process.

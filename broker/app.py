@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import datetime as dt
 import gc
+import itertools
 import signal
 import uuid
 from collections.abc import Coroutine
@@ -44,6 +45,7 @@ from policies.vocabulary import Vocabulary
 
 PROCESS_TTL = dt.timedelta(seconds=30)
 PRESENCE_EVERY_S = 10.0
+LAST_WORDS_S = 0.5
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 SERVICES = ("comity.v1.SearchService", "comity.v1.NodeLinkService")
 OPTIONS: tuple[tuple[str, Any], ...] = (
@@ -174,7 +176,8 @@ class Broker:
         """Not serving; running searches end; goodbye on every stream; then the servers and the log."""
         logger.info("stopping", exit_code=self._exit_code)
         await self._health.set(NOT_SERVING)
-        grace = self.config.stop_grace_s if not self._exit_code else 0.0
+        # With a broken log nothing more is released; running calls only have time to hear why.
+        grace = self.config.stop_grace_s if not self._exit_code else LAST_WORDS_S
         investigators, nodes = servers
         await investigators.stop(grace)
         self._link_service.goodbye("the broker stops")
@@ -253,7 +256,9 @@ def decider_of(directory: Directory) -> Decider:
     federation = directory.federation
     vocabulary = Vocabulary.of(federation)
     policy = compiled(load_packs(federation.presets), vocabulary)
-    return Decider(federation, policy, Pep.BROKER, lambda: str(uuid.uuid4()))
+    # Unique is enough, and the system's randomness costs more than the decision: one draw a process.
+    run, numbers = uuid.uuid4(), itertools.count(1)
+    return Decider(federation, policy, Pep.BROKER, lambda: f"{run}-{next(numbers)}")
 
 
 def bind(server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials | None) -> int:

@@ -10,6 +10,7 @@ from broker.model import Answer, Lost, Permit, Receipt, Work
 from broker.own import OwnOutcomes
 
 SLICE = 16  # nodes sent to before the loop turns to what has come back
+MANY = 128  # while more than so many are still to be asked, asking rests until the first answers are released
 Others = Callable[[], Awaitable[tuple[Answer, ...]]]
 NODE_MARGIN_S = 0.05  # a node's deadline lies before ours by the time its answer travels
 
@@ -23,6 +24,8 @@ class Dispatch:
         self._own = own
         self._arrived: asyncio.Queue[Answer | Lost] = asyncio.Queue()
         self._expired = False
+        self._may_send = asyncio.Event()
+        self._may_send.set()
         self.outstanding: dict[str, Receipt[Permit]] = {}
 
     async def run(
@@ -33,26 +36,32 @@ class Dispatch:
         `deadline` is in the event loop's time. Exactly one answer a receipt, and `others`, the answers of the targets
         that are not asked, which are made while the nodes work.
         """
-        loop = asyncio.get_running_loop()
-        for at in range(0, len(receipts), SLICE):
-            for receipt in receipts[at : at + SLICE]:
-                self._ask(receipt, inquiry, deadline - loop.time())
-            await asyncio.sleep(0)
-            if ready := self._ready():
-                yield ready
-        if rest := await others():
-            yield rest
-        timer = loop.call_at(deadline, self._expire)
+        self.outstanding = {r.node: r for r in receipts}
+        # A task of its own: while the first answers are being recorded, the other nodes are being asked.
+        sending = asyncio.ensure_future(self._send(receipts, inquiry, deadline))
+        sending.add_done_callback(lambda _: self._wake())
+        timer = asyncio.get_running_loop().call_at(deadline, self._expire)
         try:
+            while not sending.done() and not self._expired:
+                if ready := self._ready(await self._arrived.get()):
+                    if len(self.outstanding) + len(ready) == len(receipts):
+                        self._may_send.clear()
+                    yield ready
+                    self._may_send.set()
+            if sending.done():
+                sending.result()  # a defect in asking must not pass for nodes that are late
+            if rest := await others():
+                yield rest
             while self.outstanding and not self._expired:
                 if ready := self._ready(await self._arrived.get()):
                     yield ready
         finally:
             timer.cancel()
+            sending.cancel()
         if self.outstanding:
-            late = tuple(self._own.timed_out(r) for r in self.outstanding.values())
+            late = tuple(self.outstanding.values())
             self.cancel()
-            yield late
+            yield tuple(self._own.timed_out(r) for r in late)
 
     def cancel(self) -> None:
         """Tell every node that has not answered that nobody waits."""
@@ -62,19 +71,36 @@ class Dispatch:
                 link.cancel(self._inquiry_id)
         self.outstanding.clear()
 
+    async def _send(self, receipts: Sequence[Receipt[Permit]], inquiry: bytes, deadline: float) -> None:
+        loop = asyncio.get_running_loop()
+        for at in range(0, len(receipts), SLICE):
+            for receipt in receipts[at : at + SLICE]:
+                self._ask(receipt, inquiry, deadline - loop.time())
+            await asyncio.sleep(0)
+            if len(receipts) - at > MANY:
+                await self._may_send.wait()
+
     def _ask(self, receipt: Receipt[Permit], inquiry: bytes, left_s: float) -> None:
         link = self._links.get(receipt.node)
-        self.outstanding[receipt.node] = receipt
         if link is None:  # detached since it was decided
             self._arrived.put_nowait(Lost(receipt.node, "LINK_LOST", "the node left before it was asked"))
             return
         deadline_ms = max(1, int((left_s - NODE_MARGIN_S) * 1000))
-        work = Work(inquiry_id=self._inquiry_id, inquiry=inquiry, receipt=receipt, deadline_ms=deadline_ms)
+        work = Work(
+            inquiry_id=self._inquiry_id,
+            inquiry_hash=self._own.inquiry_hash,
+            inquiry=inquiry,
+            receipt=receipt,
+            deadline_ms=deadline_ms,
+        )
         link.ask(work, self._arrived.put_nowait)
 
     def _expire(self) -> None:
         self._expired = True
-        self._arrived.put_nowait(Lost("", "DEADLINE", ""))  # wakes the loop above
+        self._wake()
+
+    def _wake(self) -> None:
+        self._arrived.put_nowait(Lost("", "", ""))  # of no node: the loops in `run` look around and drop it
 
     def _ready(self, *first: Answer | Lost) -> tuple[Answer, ...]:
         arrived = list(first)

@@ -20,11 +20,11 @@ class Link:
         self.node = node
         self.published = published
         self._wire = wire
-        self._waiting: dict[str, Sink] = {}
+        self._waiting: dict[str, tuple[Work, Sink]] = {}
 
     def ask(self, work: Work, sink: Sink) -> None:
         """Queue `work`; `sink` is called exactly once, unless it is cancelled before."""
-        self._waiting[work.inquiry_id] = sink
+        self._waiting[work.inquiry_id] = work, sink
         self._wire(work)
 
     def cancel(self, inquiry_id: str) -> None:
@@ -36,18 +36,23 @@ class Link:
         """True if this work was sent and is not answered."""
         return inquiry_id in self._waiting
 
+    def unanswered(self, inquiry_id: str) -> Work | None:
+        """The work that was sent under this id, while its answer is awaited."""
+        found = self._waiting.get(inquiry_id)
+        return None if found is None else found[0]
+
     def answered(self, inquiry_id: str, answer: Answer | Lost) -> bool:
         """Hand an answer to whoever waits. False if nobody does: late, twice, or never asked."""
-        sink = self._waiting.pop(inquiry_id, None)
-        if sink is None:
+        found = self._waiting.pop(inquiry_id, None)
+        if found is None:
             return False
-        sink(answer)
+        found[1](answer)
         return True
 
     def lost(self, reason: str) -> None:
         """The stream has ended: whoever waits is told that the node may have searched."""
         waiting, self._waiting = self._waiting, {}
-        for sink in waiting.values():
+        for _, sink in waiting.values():
             sink(Lost(self.node, "LINK_LOST", reason))
 
 

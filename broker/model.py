@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeGuard, TypeVar
 
+from audit.entry import Draft
 from comity.decision import Decision
 from comity.envelope import Envelope
 from comity.outcome import Coverage, OutcomeKind, Tally
@@ -102,6 +103,7 @@ class Work:
     """What one node is sent. `inquiry` is the same bytes for all; `deadline_ms` is the time left to answer."""
 
     inquiry_id: str
+    inquiry_hash: bytes
     inquiry: bytes = field(repr=False)
     receipt: Receipt[Permit]
     deadline_ms: int
@@ -109,7 +111,10 @@ class Work:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """One target's outcome: the signed envelope, relayed as it is, and what of it goes into the log."""
+    """One target's outcome: the signed envelope, relayed as it is, and what of it goes into the log.
+
+    `drafts`: its entries, where they were made already to see whether it is of their form.
+    """
 
     node: str
     kind: OutcomeKind
@@ -120,6 +125,7 @@ class Answer:
     envelope: bytes = field(repr=False)
     reason_code: str = ""
     receipt: PeerReceipt | None = None
+    drafts: tuple[Draft, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,11 @@ class OwnOutcomes:
         self._signer = signer
         self._now = now
 
+    @property
+    def inquiry_hash(self) -> bytes:
+        """SHA-256 of the inquiry's payload."""
+        return self._requester.verified.inquiry_hash
+
     def not_asked(
         self, receipt: Receipt[Ruling], attached: bool, last_attached_at: Mapping[str, dt.datetime | None]
     ) -> Answer:

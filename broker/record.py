@@ -65,9 +65,9 @@ async def record_outcomes(
     Raises:
         Unavailable, Exhausted, LogBroken: not durable; the answers may not be released.
     """
-    drafts = []
+    drafts: list[Draft] = []
     for answer in answers:
-        drafts += outcome_drafts(requester.inquiry_id, requester.verified.inquiry_hash, answer)
+        drafts += answer.drafts or outcome_drafts(requester.inquiry_id, requester.verified.inquiry_hash, answer)
     await log.append(drafts, deadline_s=deadline_s)
 
 

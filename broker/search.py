@@ -21,13 +21,14 @@ from audit.log import DecisionLog
 from broker.admission import Admission
 from broker.authenticate import authenticate
 from broker.decide import decide
-from broker.dispatch import Dispatch
+from broker.dispatch import SLICE, Dispatch
 from broker.links import Links
 from broker.model import (
     Answer,
     Call,
     Decided,
     Finished,
+    Permit,
     Receipt,
     Release,
     Released,
@@ -39,7 +40,7 @@ from broker.own import OwnOutcomes
 from broker.ports import Clock, OutcomeSigner, Presence, Quota, ReplayGuard
 from broker.record import record, record_outcomes, record_rejection
 from comity.decision import Decision
-from comity.errors import Exhausted, InvalidInput, NotAuthentic
+from comity.errors import Exhausted, InvalidInput, NotAuthentic, Unavailable
 from comity.outcome import OutcomeKind, Tally
 from identity.directory import Directory
 from policies.decide import Decider
@@ -95,7 +96,8 @@ class Search:
             try:
                 async with aclosing(dispatch.run(ask, call.work, deadline, others)) as answers:  # 4, 10
                     async for ready in answers:
-                        await record_outcomes(self.log, requester, ready, deadline_s=None)  # 11
+                        # Shielded: what a node answered is recorded even if the caller leaves at this moment.
+                        await asyncio.shield(record_outcomes(self.log, requester, ready, deadline_s=None))  # 11
                         outcomes += [(a.kind, a.count) for a in ready]
                         yield Released(answers=ready)  # 12
             finally:
@@ -148,14 +150,22 @@ class Search:
 
     async def _not_asked(self, receipts: Sequence[Receipt[Ruling]], own: OwnOutcomes) -> tuple[Answer, ...]:
         missing = [r.node for r in receipts if self.links.get(r.node) is None]
-        last = await self.presence.last_attached_at(missing) if missing else {}
+        try:
+            last = await self.presence.last_attached_at(missing) if missing else {}
+        except Unavailable:  # since when they are gone is a courtesy; that they are gone is known here
+            last = {}
         return tuple(own.not_asked(r, self.links.get(r.node) is not None, last) for r in receipts)
 
     def _abandon(self, dispatch: Dispatch, requester: Requester, own: OwnOutcomes) -> None:
         """The caller has gone, or nothing more may be released: nodes are told, and the log says so."""
         if not dispatch.outstanding:
             return
-        late = tuple(own.timed_out(r, "CALLER_LEFT") for r in dispatch.outstanding.values())
+        left = tuple(dispatch.outstanding.values())
         dispatch.cancel()
-        recording = record_outcomes(self.log, requester, late, deadline_s=None)
-        self.background(asyncio.ensure_future(recording))
+        self.background(asyncio.ensure_future(self._record_left(left, requester, own)))
+
+    async def _record_left(self, receipts: Sequence[Receipt[Permit]], requester: Requester, own: OwnOutcomes) -> None:
+        for at in range(0, len(receipts), SLICE):
+            # A signature each: the nodes are told first, and nobody else's search stands still meanwhile.
+            left = tuple(own.timed_out(r, "CALLER_LEFT") for r in receipts[at : at + SLICE])
+            await record_outcomes(self.log, requester, left, deadline_s=None)

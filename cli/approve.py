@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from cli.compose import read_draft, write_draft
+from cli.words import plain
 from comity import instants
 from comity.errors import NotAllowed
 from identity.folder import IdentityFolder
@@ -47,12 +48,13 @@ def approve(file: Path, identity: Path | None, yes: bool) -> None:
         ("purpose", f"{inquiry.purpose.code} ({inquiry.purpose.legal_basis.value})"),
         ("case", disclosed.case_number),
         ("authority", f"{inquiry.authority.value} {disclosed.authority_reference}".strip()),
-        ("plate", f"{disclosed.plate.number} {disclosed.plate.state}"),
+        ("asks for", disclosed.query.words),
         ("search", f"{inquiry.act.value}, {instants.to_text(inquiry.begin)} to {instants.to_text(inquiry.end)}"),
         ("nodes", ", ".join(inquiry.targets) or "every node"),
         ("expires", instants.to_text(inquiry.expires_at)),
     ):
-        click.echo(f"{name:<10} {value}")
+        # A line end in a case number would put a false row before the supervisor's eyes.
+        click.echo(f"{name:<10} {plain(value)}")
     if not yes:
         click.confirm("Sign it?", abort=True)
     approved = type(signed)(envelope=folder.signer.countersign(signed.envelope), disclosures=signed.disclosures)

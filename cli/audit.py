@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import datetime as dt
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 import orjson
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -20,6 +16,9 @@ from audit import form, listing
 from audit.read import LogReader
 from audit.tree import leaf_hash
 from audit.verify import Report, verify
+from cli.audit_proofs import COMMANDS
+from cli.progress import Bar
+from cli.shown import console as wide_console
 from comity.errors import InvalidInput, NotYet
 from comity.instants import to_text
 from identity import files
@@ -28,12 +27,7 @@ from identity.folder import FEDERATION_FILE
 
 LOG = click.Path(path_type=Path)
 FILE = click.Path(path_type=Path, dir_okay=False)
-SHOW_PROGRESS_AFTER_S = 2.0
 LATER = {
-    "prove": "One decision proven without showing the others.",
-    "reconcile": "Two sides' logs compared.",
-    "export": "Entries as JSONL or Parquet.",
-    "tiles": "The log as C2SP tiles.",
     "report": "A public report.",
     "review": "The weekly check.",
     "watch": "Unusual use.",
@@ -99,7 +93,7 @@ def list_(log: Path, limit: int, as_json: bool, **filters: str | None) -> None:
         table.add_column(name, justify="right" if name == "entry" else "left", overflow="fold")
     for row in rows:
         table.add_row(*_cells(row))
-    console = Console()
+    console = wide_console()
     console.print(table)
     if not rows:
         console.print("No entry of this log fits.")
@@ -154,11 +148,8 @@ def verify_(log: Path, vkey: Path | None, directory: Path | None, anchor: Path |
     """
     known = Directory.load(directory, anchor or directory.with_name(FEDERATION_FILE)) if directory else None
     pinned = files.read(vkey, max_bytes=1024).decode("ascii", errors="replace") if vkey else None
-    bar = _Bar()
-    try:
+    with Bar("verifying") as bar:
         report = verify(log, vkey=pinned, directory=known, progress=bar)
-    finally:
-        bar.close()
     if as_json:
         click.echo(orjson.dumps(_report_json(log, report)))
     else:
@@ -176,28 +167,8 @@ def _later(name: str, line: str) -> None:
 
 for _name, _line in LATER.items():
     _later(_name, _line)
-
-
-class _Bar:
-    """Progress on standard error, once the work has lasted so long that somebody wonders."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock, self._began = clock, clock()
-        self._progress: Progress | None = None
-
-    def __call__(self, done: int, entries: int) -> None:
-        if self._progress is None:
-            if self._clock() - self._began < SHOW_PROGRESS_AFTER_S:
-                return
-            columns = (TextColumn("verifying"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-            self._progress = Progress(*columns, console=Console(stderr=True), transient=True)
-            self._task = self._progress.add_task("", total=entries)
-            self._progress.start()
-        self._progress.update(self._task, completed=done)
-
-    def close(self) -> None:
-        if self._progress is not None:
-            self._progress.stop()
+for _command in COMMANDS:
+    audit.add_command(_command)
 
 
 def _cells(row: listing.Row) -> tuple[Text, ...]:
@@ -221,7 +192,7 @@ def _show(index: int, entry: bytes) -> None:
     table.add_column("value", overflow="fold")
     for name, text in _flat("", value):
         table.add_row(name, Text(text))
-    console = Console()
+    console = wide_console()
     console.print(Text(f"entry {index}: {value['type']}", style="bold underline"))
     console.print(table)
     console.print(Text(f"leaf hash {leaf_hash(entry).hex()}\n", style="dim"))
@@ -267,7 +238,7 @@ def _report_json(log: Path, report: Report) -> dict[str, Any]:
 
 
 def _print_report(report: Report) -> None:
-    console = Console(highlight=False)
+    console = wide_console()
     head = report.head
     if head:
         console.print(Text(f"log   {head.origin}\nsize  {head.size}\nroot  {head.root.hex()}"))

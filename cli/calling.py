@@ -10,6 +10,7 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from cli.compose import SignedInquiry
+from cli.words import plain
 from comity.errors import ComityError, Unavailable
 from comity.v1 import search_service_pb2 as pb2
 from comity.v1 import search_service_pb2_grpc as pb2_grpc
@@ -75,7 +76,7 @@ class Caller:
         code, details = call.code(), call.details() or ""
         reason = _reason(call)
         if reason:
-            return CallFailed(f"the broker did not take it: {details}", reason=reason)
+            return CallFailed(f"the broker did not take it: {plain(details)}", reason=plain(reason))
         if code is grpc.StatusCode.UNAVAILABLE:
             return Unavailable(
                 f"the broker at {self._address} cannot be reached, or does not accept this identity", reason="NO_BROKER"

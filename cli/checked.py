@@ -9,14 +9,14 @@ from __future__ import annotations
 import datetime as dt
 from dataclasses import dataclass, field, replace
 
+from cli.fitting import fits
 from comity import instants
 from comity.detection import Released
 from comity.envelope import OUTCOME_TYPE, Envelope
 from comity.errors import ComityError, InvalidInput, NotAuthentic
 from comity.inquiry import CLOCK_SKEW, Inquiry
 from comity.outcome import BROKER_ONLY, NODE_ONLY, Outcome, OutcomeKind, Tally
-from comity.plate import Plate
-from comity.purpose import Act
+from comity.query import Query
 from comity.v1 import search_service_pb2 as pb2
 from identity.directory import Directory
 from identity.signing import verify_envelope
@@ -41,12 +41,12 @@ class Reading:
     """Checks one search's outcomes as they come. `targets` are worked out from the pinned directory, sorted."""
 
     def __init__(
-        self, inquiry: Inquiry, inquiry_hash: bytes, plate: Plate, directory: Directory, now: dt.datetime
+        self, inquiry: Inquiry, inquiry_hash: bytes, query: Query, directory: Directory, now: dt.datetime
     ) -> None:
         self.inquiry = inquiry
         self.targets = tuple(inquiry.targets or sorted(directory.federation.nodes))
         self._hash = inquiry_hash
-        self._plate = plate
+        self._query = query
         self._directory = directory
         self._now = now
         self._have: dict[str, Checked] = {}
@@ -113,10 +113,7 @@ class Reading:
             return
         agency = self._directory.federation.nodes[node].agency
         for d in detections:
-            other_plate = self.inquiry.act is Act.EXACT and (
-                d.plate.number != self._plate.number or d.plate.state not in ("", self._plate.state)
-            )
-            if other_plate or d.agency != agency:
+            if d.agency != agency or not fits(self.inquiry.act, self._query, d):
                 raise InvalidInput("it holds a detection that was not asked for", reason="BAD_OUTCOME")
             c = outcome.coverage
             # A redacted time is the day's first moment, which may lie before the window.

@@ -24,10 +24,9 @@ from comity.inquiry import (
     Disclosure,
     Inquiry,
     new_inquiry_id,
-    plate_query,
 )
-from comity.plate import Plate
 from comity.purpose import Act, Authority, LegalBasis, PurposeOfUse
+from comity.query import Query, check_window
 from identity import files
 from identity.folder import IdentityFolder
 
@@ -39,7 +38,7 @@ MAX_DRAFT_BYTES = 256 * 1024
 class Asked:
     """What an investigator wants to know, and why."""
 
-    plate: Plate = field(repr=False)
+    query: Query = field(repr=False)
     federation: str
     purpose: PurposeOfUse
     case_number: str = field(repr=False)
@@ -103,7 +102,8 @@ def compose(asked: Asked, folder: IdentityFolder, now: dt.datetime, *, draft: bo
     ]
     if bad:
         raise InvalidInput("not a search", violations=bad)
-    query = Disclosure.fresh(commitment.QUERY, plate_query(asked.plate))
+    check_window(asked.act, asked.begin, asked.end)
+    query = Disclosure.fresh(commitment.QUERY, asked.query.encode())
     case_number = Disclosure.fresh(commitment.CASE_NUMBER, asked.case_number.encode())
     disclosures = [query, case_number]
     reference = b""

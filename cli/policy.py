@@ -3,42 +3,45 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 import orjson
 
+from cli.policy_analysis import COMMANDS as ANALYSIS
+from cli.policy_analysis import mutation
+from cli.policy_reports import COMMANDS as REPORTS
 from comity import instants
 from comity.envelope import BUNDLE_TYPE
 from comity.errors import InvalidInput, NotYet
 from identity import files, keys
 from identity.dsse import sign_with_key
 from policies.bundle import compile_bundle, make_bundle, parse_bundle
-from policies.packs import load_packs
+from policies.mutate import LEAST
+from policies.packs import load_packs, not_law
 from policies.seal import seal_file
 from policies.setting import SAMPLE, Setting
 from policies.table import Result, read_table, run_table
+from policies.usage import UsagePolicy
 
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 # command -> what a later version does
 LATER = {
-    "lint": "Find dead, shadowed and contradicting rules.",
-    "explain": "Show every rule that bears on a request, and what would permit it.",
-    "diff": "Show every class of request that two policies judge differently.",
-    "matrix": "Show who can see whose data, for which purpose, under which conditions.",
-    "prove": "Prove a property of a policy, or show a counterexample.",
-    "replay": "Decide past searches again under another policy.",
-    "reach": "Show which nodes may be searched.",
-    "manifest": "Write the signed statement of what an agency gives and gets.",
     "publish": "Hand a bundle to the federation; until then a node takes up policy.bundle.json in its state folder.",
 }
 
 
 @click.group()
 def policy() -> None:
-    """Test and bundle policies."""
+    """Test and bundle policies, and ask what they mean.
+
+    Example: comity policy test decisions.csv
+
+    Exit codes: 0 done, 1 failure or a row does not hold, 2 wrong usage.
+    """
 
 
 @policy.command()
@@ -51,12 +54,24 @@ def policy() -> None:
     show_default="the sample that the package carries",
     help="Folder with directory.toml and, if it has its own, packs/*.csv.",
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a row.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a row; with --mutate, then one a pack.")
+@click.option("--mutate", "mutated", is_flag=True, help="Also count the small faults in rules that no row notices.")
+@click.option("--pack", "packs", multiple=True, help="With --mutate: only this pack. Default: all that rows meet.")
+@click.option("--least", type=click.FloatRange(0, 1), default=LEAST, show_default=True, help="Mutation score to reach.")
 @click.pass_context
-def test(ctx: click.Context, table: Path, folder: Path, as_json: bool) -> None:
+def test(
+    ctx: click.Context,
+    table: Path,
+    folder: Path,
+    as_json: bool,
+    mutated: bool,
+    packs: tuple[str, ...],
+    least: float,
+) -> None:
     """Decide every row of the decision table TABLE and compare.
 
-    Exit codes: 0 every row holds, 1 a row does not (each is shown with the reason), 2 the table itself is wrong.
+    Exit codes: 0 every row holds, 1 a row does not (each is shown with the reason) or a pack's mutation score is less
+    than --least, 2 the table itself is wrong.
 
     Example: comity policy test decisions.csv --federation my-federation
     """
@@ -66,7 +81,10 @@ def test(ctx: click.Context, table: Path, folder: Path, as_json: bool) -> None:
         click.echo(f"{table.name}: {e} [{e.reason}]", err=True)
         ctx.exit(2)
     failed = 0
-    for result in run_table(rows, Setting.load(folder), dt.datetime.now(dt.UTC).date()):
+    setting = Setting.load(folder)
+    followed = {p for n in setting.federation.nodes.values() for p in n.presets} | set(setting.federation.presets)
+    _say_what_is_not_law(sorted(followed), folder)
+    for result in run_table(rows, setting, dt.datetime.now(dt.UTC).date()):
         failed += bool(result.failures)
         if as_json:
             click.echo(orjson.dumps(result.as_json()))
@@ -74,6 +92,9 @@ def test(ctx: click.Context, table: Path, folder: Path, as_json: bool) -> None:
             click.echo(_failure(result))
     if not as_json:
         click.echo(f"{table.name}: {len(rows) - failed} of {len(rows)} rows hold")
+    if mutated and not failed:
+        today = dt.datetime.now(dt.UTC).date()
+        ctx.exit(0 if mutation(rows, packs, setting, today, least=least, as_json=as_json) else 1)
     ctx.exit(1 if failed else 0)
 
 
@@ -85,6 +106,7 @@ def test(ctx: click.Context, table: Path, folder: Path, as_json: bool) -> None:
 @click.option("--version", type=click.IntRange(1, 2**53 - 1), required=True, help="Higher than the one in force.")
 @click.option("--pack", "packs", multiple=True, help="Pack of rules; may be repeated. Default: the directory's.")
 @click.option("--rules", type=FILE, help="The node's own rules, sealed (comity policy seal).")
+@click.option("--usage-policy", "usage", type=FILE, help="What the node posts (TOML). Default: usage/NODE.toml.")
 @click.option("--days", type=click.IntRange(1, 3650), default=365, show_default=True, help="How long it is valid.")
 def bundle(
     node: str,
@@ -94,6 +116,7 @@ def bundle(
     version: int,
     packs: tuple[str, ...],
     rules: Path | None,
+    usage: Path | None,
     days: int,
 ) -> None:
     """Sign the policy of NODE, made of packs and its own rules, so that the node and every broker take it up.
@@ -107,8 +130,9 @@ def bundle(
         raise click.UsageError(f"no node {node!r} in the directory")
     chosen = packs or setting.federation.nodes[node].presets
     own = rules.read_bytes().decode("utf-8", errors="replace") if rules else ""
-    text = load_packs(chosen, own_rules=own, beside=folder / "packs")
     now = instants.now()
+    text = load_packs(chosen, own_rules=own, beside=folder / "packs", on=now.date())
+    _say_what_is_not_law(chosen, folder)
     payload = make_bundle(
         federation=setting.federation,
         node=node,
@@ -117,10 +141,20 @@ def bundle(
         valid_to=now + dt.timedelta(days=days),
         packs=chosen,
         policy=text,
+        usage_policy=UsagePolicy.read(usage) if usage else setting.usage_policies.get(node),
+        beside=folder / "packs",
     )
-    compiled = compile_bundle(parse_bundle(payload, setting.federation, now), setting.federation)
+    made = parse_bundle(payload, setting.federation, now)
+    compiled = compile_bundle(made, setting.federation)
     files.replace(out, sign_with_key(BUNDLE_TYPE, payload, keys.load_signing_key(key)), mode=files.PUBLIC)
     click.echo(f"{out}: version {version}, {len(compiled.rules)} rules, digest {compiled.digest}")
+    if made.next_change is not None:
+        click.echo(f"valid to {made.valid_to:%Y-%m-%d %H:%M} UTC: the rules of its packs change on {made.next_change}")
+
+
+def _say_what_is_not_law(packs: Sequence[str], folder: Path) -> None:
+    for sentence in not_law(packs, folder / "packs"):
+        click.echo(f"note: {sentence}", err=True)
 
 
 def _failure(result: Result) -> str:
@@ -133,6 +167,8 @@ def seal(files: tuple[Path, ...]) -> None:
     """Write the seal of packs or rules after an edit, in place.
 
     Example: comity policy seal my-federation/packs/port-alder.csv
+
+    Exit codes: 0 sealed, 1 a file is refused, 2 wrong usage.
     """
     for path in files:
         click.echo(f"{path}: sealed, {seal_file(path)} rows")
@@ -150,5 +186,7 @@ def _later(name: str, line: str) -> click.Command:
     )
 
 
+for _command in (*ANALYSIS, *REPORTS):
+    policy.add_command(_command)
 for _name, _line in LATER.items():
     policy.add_command(_later(_name, _line))

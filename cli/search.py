@@ -8,20 +8,20 @@ from pathlib import Path
 
 import click
 
+from cli.asking import DEFAULT_AREA_DAYS, DEFAULT_DAYS, asked_for, default_days, needs
 from cli.calling import Caller
 from cli.checked import Reading, exit_code
 from cli.compose import Asked, SignedInquiry, compose, legal_basis_of, read_draft, write_draft
 from cli.shown import JsonLines, Shown, Tables, console, decision_json, write_json
+from cli.words import plain
 from comity import instants
 from comity.errors import ComityError, NotYet
 from comity.outcome import Tally
-from comity.plate import Plate
-from comity.purpose import Act, Authority, LegalBasis, PurposeOfUse
+from comity.purpose import Authority, LegalBasis, PurposeOfUse
 from comity.v1 import search_service_pb2 as pb2
 from identity.directory import Directory
 from identity.folder import IdentityFolder
 
-DEFAULT_DAYS = 7
 DEFAULT_DEADLINE_S = 15.0
 ANSWER_MARGIN_S = 0.3  # the broker keeps as much back of the deadline that it is given
 
@@ -35,13 +35,17 @@ ANSWER_MARGIN_S = 0.3  # the broker keeps as much back of the deadline that it i
 @click.option("--legal-basis", type=click.Choice([b.value for b in LegalBasis]), help="Default: the purpose's.")
 @click.option("--for", "beneficiary", metavar="AGENCY", default="", help="Agency it is for. Default: your own.")
 @click.option("--authority", metavar="KIND:REF", help="administrative-warrant, court-order or judicial-warrant.")
-@click.option("--days", type=click.IntRange(1, 36500), help=f"Window: so many days back. Default: {DEFAULT_DAYS}.")
+@click.option(
+    "--days",
+    type=click.IntRange(1, 36500),
+    help=f"Window: so many days back. Default: {DEFAULT_DAYS}; of an area {DEFAULT_AREA_DAYS}.",
+)
 @click.option("--from", "from_", metavar="TIME", help="Window: its begin, ISO 8601, UTC if it names no zone.")
 @click.option("--to", "to", metavar="TIME", help="Window: its end, exclusive.")
 @click.option("--match", "act", type=click.Choice(["exact", "confusable", "partial"]), default="exact")
-@click.option("--near", metavar="LAT,LON,KM", help="Not yet: area searches.")
-@click.option("--camera", metavar="ID", help="Not yet: area searches.")
-@click.option("--convoy", metavar="SECONDS,CAMERAS", help="Not yet: convoy searches.")
+@click.option("--near", metavar="LAT,LON,KM", help="Every plate in a circle of 5 km at most, in 24 hours at most.")
+@click.option("--camera", metavar="ID", help="Every plate at one camera, in 24 hours at most.")
+@click.option("--convoy", metavar="SECONDS,CAMERAS", help="Plates within so many s of PLATE at so many cameras.")
 @click.option("--node", "nodes", multiple=True, help="Ask this node only; may be repeated. Default: every node.")
 @click.option("--preview", is_flag=True, help="Show the decisions; ask no node. Recorded like any search.")
 @click.option("--draft", type=click.Path(path_type=Path), help="Write the signed inquiry to a file to be approved.")
@@ -63,6 +67,9 @@ def search(
 ) -> None:
     """Search PLATE at every agency that may answer. With - it is read from standard input.
 
+    With --match partial, ? in PLATE is one character and * any number; three must be known, and --state may be left
+    out. With --near and --camera there is no PLATE.
+
     Example: comity search 7ABC123 --state CA --purpose stolen-vehicle --case PA-26-0101 --days 30
 
     With a supervisor: comity search 7ABC123 ... --draft q.json; comity approve q.json; comity search --send q.json
@@ -76,7 +83,7 @@ def search(
     directory = folder.directory()
     if send is not None:
         if plate is not None:
-            raise click.UsageError("a drafted inquiry already names its plate")
+            raise click.UsageError("a drafted inquiry already says what it asks for")
         signed = read_draft(send)
     else:
         signed = compose(_asked(plate, options, directory), folder, instants.now(), draft=draft is not None)
@@ -123,7 +130,7 @@ def run(reading: Reading, signed: SignedInquiry, caller: Caller, deadline_s: flo
 
 def reading_of(signed: SignedInquiry, directory: Directory) -> Reading:
     """A reading of what will come of `signed`."""
-    return Reading(signed.inquiry, signed.envelope.payload_hash, signed.disclosed.plate, directory, instants.now())
+    return Reading(signed.inquiry, signed.envelope.payload_hash, signed.disclosed.query, directory, instants.now())
 
 
 def _take(event: pb2.SearchEvent, reading: Reading, shown: Shown) -> None:
@@ -142,28 +149,26 @@ def _asked(plate: str | None, options: dict[str, object], directory: Directory) 
     given = {k: str(v) for k, v in options.items() if isinstance(v, str)}
     for name in ("near", "camera", "convoy"):
         if name in given:
-            raise NotYet(f"--{name} searches are not supported yet: this version searches whole plates")
-    if given.get("act") == "partial":
-        raise NotYet("--match partial is not supported yet: this version searches whole plates")
-    missing = [
-        f"--{n}" for n, v in (("state", "state"), ("purpose", "purpose"), ("case", "case_number")) if v not in given
-    ]
+            raise NotYet(f"--{name} searches are not supported yet: this version searches plates and parts of them")
     if plate == "-":
         plate = sys.stdin.readline(256).strip()
-    if plate is None or missing:
-        raise click.UsageError(f"a search needs {', '.join((['PLATE'] if plate is None else []) + missing)}")
+    have = {"PLATE": plate is not None, "--case": "case_number" in given}
+    missing = [name for name in needs(given) if not have.get(name, name[2:] in given)]
+    if missing:
+        raise click.UsageError(f"a search needs {', '.join(missing)}")
+    act, query = asked_for(plate, given)
     federation = directory.federation
     nodes = options["nodes"]
     assert isinstance(nodes, tuple)
     unknown = [n for n in nodes if n not in federation.nodes]
     if unknown:
         raise click.UsageError(f"no node {unknown[0]!r} in the directory; it has {', '.join(sorted(federation.nodes))}")
-    begin, end = _window(options.get("days"), given.get("from_"), given.get("to"))
+    begin, end = _window(options.get("days"), given.get("from_"), given.get("to"), default_days(act))
     authority, reference = _authority(given.get("authority"))
     basis = given.get("legal_basis")
     purpose = given["purpose"]
     return Asked(
-        plate=Plate.parse(plate, given["state"]),
+        query=query,
         federation=federation.id,
         purpose=PurposeOfUse(
             code=purpose,
@@ -174,14 +179,14 @@ def _asked(plate: str | None, options: dict[str, object], directory: Directory) 
         beneficiary=given.get("beneficiary", ""),
         authority=authority,
         authority_reference=reference,
-        act=Act(given.get("act", "exact")),
+        act=act,
         begin=begin,
         end=end,
         targets=tuple(dict.fromkeys(nodes)),
     )
 
 
-def _window(days: object, from_: str | None, to: str | None) -> tuple[dt.datetime, dt.datetime]:
+def _window(days: object, from_: str | None, to: str | None, default_days: int) -> tuple[dt.datetime, dt.datetime]:
     now = instants.now()
     if days is not None and (from_ or to):
         raise click.UsageError("name either --days or --from and --to")
@@ -189,7 +194,7 @@ def _window(days: object, from_: str | None, to: str | None) -> tuple[dt.datetim
     if from_:
         begin = _time("--from", from_)
     else:
-        begin = end - dt.timedelta(days=days if isinstance(days, int) else DEFAULT_DAYS)
+        begin = end - dt.timedelta(days=days if isinstance(days, int) else default_days)
     if end > now or begin >= end:
         raise click.UsageError("the window must begin before it ends, and end no later than now")
     return begin, end
@@ -223,4 +228,4 @@ def _show_decision(decision: dict[str, object], as_json: bool) -> None:
     if as_json:
         write_json({"event": "decision", **decision})
     else:
-        click.echo(f"{decision['node']:<20} {decision['effect']:<7} {decision['reason']}")
+        click.echo(f"{decision['node']:<20} {decision['effect']:<7} {plain(str(decision['reason']))}")

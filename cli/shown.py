@@ -147,8 +147,9 @@ class Tables:
 
 def console() -> Console:
     """Standard output; where nobody's window says how wide it is, wide enough for a row a node."""
-    out = Console(highlight=False)
-    return out if out.is_terminal else Console(highlight=False, width=max(140, out.width))
+    # No markup: a camera's name is the node's to choose, and must not be able to style, hide or break what is shown.
+    out = Console(highlight=False, markup=False, emoji=False)
+    return out if out.is_terminal else Console(highlight=False, markup=False, emoji=False, width=max(140, out.width))
 
 
 def decision_json(d: decision_pb2.Decision) -> dict[str, Any]:

@@ -7,9 +7,9 @@ import datetime as dt
 from cli.checked import Checked
 from comity.federation import Federation
 from comity.outcome import Coverage, OutcomeKind, Tally
-from comity.v1 import decision_pb2
 
 NO_RECORD = "No record"
+MOST_CHARACTERS = 1_000  # of one sentence
 ADVICE = "Verify before you act: check plate, issuing state and image yourself. A detection alone proves nothing."
 
 COLOURS = {
@@ -29,8 +29,21 @@ NAMES = {kind: kind.value.replace("_", " ") for kind in OutcomeKind} | {
 }
 
 
+def plain(text: str) -> str:
+    """`text` from outside as a terminal may have it: no control characters, which could rewrite what stands there."""
+    # Somebody else's reason may not say what only a complete search may.
+    if NO_RECORD.casefold() in " ".join(text.split()).casefold():
+        return "(a reason was given that is not shown)"
+    shown = "".join(c if c.isprintable() else "?" for c in text[: MOST_CHARACTERS + 1])
+    return shown if len(shown) <= MOST_CHARACTERS else shown[:MOST_CHARACTERS] + "..."
+
+
 def sentence(checked: Checked) -> str:
     """What one node's outcome says to its reader."""
+    return plain(_sentence(checked))
+
+
+def _sentence(checked: Checked) -> str:
     o, found = checked.outcome, len(checked.detections)
     match o.kind:
         case OutcomeKind.MATCH:
@@ -42,13 +55,13 @@ def sentence(checked: Checked) -> str:
         case OutcomeKind.REFUSED:
             reason = o.decision.reason if o.decision else "no reason given"
             told = reason.removeprefix("refused")
-            return f"{_who(o.decision)}{told if told != reason else ': ' + reason}"
+            return f"refused by the {checked.signer}{told if told != reason else ': ' + reason}"
         case OutcomeKind.WITHHELD:
             return f"searched, and nothing of it released, found or not: {o.reason}"
         case OutcomeKind.PENDING:
             return f"waits for the signature of a {o.role} of {o.agency}"
         case OutcomeKind.TIMED_OUT:
-            return o.reason or "did not answer in time; it may have searched"
+            return "did not answer in time; it may have searched"  # in words of our own: only the broker signs it
         case OutcomeKind.UNREACHABLE:
             if o.last_attached_at is None:
                 return "not connected"
@@ -100,9 +113,3 @@ def span(coverage: Coverage | None) -> str:
 
 def _minute(at: dt.datetime) -> str:
     return at.strftime("%Y-%m-%d %H:%M")
-
-
-def _who(decision: decision_pb2.Decision | None) -> str:
-    if decision is None:
-        return "refused"
-    return "refused by the broker" if decision.pep == decision_pb2.PEP_BROKER else "refused by the node"

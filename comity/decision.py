@@ -45,13 +45,16 @@ class Redaction(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Obligations:
-    """Conditions on a permit: days back that may be searched, searches a day; None is no limit."""
+    """Conditions on a permit: days back that may be searched, searches a day, nodes that one search may ask; None is
+    no limit.
+    """
 
     window_days: int | None = None
     redaction: Redaction = Redaction.FULL
     approval: bool = False
     warrant: bool = False
     quota_per_day: int | None = None
+    breadth: int | None = None
 
     def join(self, other: Obligations) -> Obligations:
         """The strictest of both in each part: commutative, associative, idempotent; never looser than either."""
@@ -61,6 +64,7 @@ class Obligations:
             approval=self.approval or other.approval,
             warrant=self.warrant or other.warrant,
             quota_per_day=_least(self.quota_per_day, other.quota_per_day),
+            breadth=_least(self.breadth, other.breadth),
         )
 
     def as_json(self) -> dict[str, object]:
@@ -76,6 +80,8 @@ class Obligations:
             out["warrant"] = True
         if self.quota_per_day is not None:
             out["quota_per_day"] = self.quota_per_day
+        if self.breadth is not None:
+            out["breadth"] = self.breadth
         return out
 
 
@@ -97,7 +103,8 @@ class Decision:
     """Whether one node may be asked. `approved` says that a valid supervisor's signature was there.
 
     `reason_code` is stable and upper case: PERMITTED, DENIED_BY_RULE, NO_RULE_ALLOWS, NOT_REGISTERED,
-    WARRANT_REQUIRED, NO_POLICY, INDETERMINATE. `policy_digest` and `federation_digest` are SHA-256 in hex,
+    WARRANT_REQUIRED, NO_POLICY, INDETERMINATE, QUOTA_SPENT, BREADTH_SPENT, POLICY_CHANGED, OBLIGATION_UNKNOWN.
+    `quotas`: each rule that limits searches a day, with its limit; `policy_digest` and `federation_digest` are SHA-256 in hex,
     empty where there was none.
     """
 
@@ -112,6 +119,7 @@ class Decision:
     approved: bool = False
     reason_code: str
     reason: str
+    quotas: tuple[tuple[str, int], ...] = ()
 
     @property
     def permitted(self) -> bool:
@@ -143,6 +151,7 @@ class Decision:
                 approval=o.approval,
                 warrant=o.warrant,
                 quota_per_day=o.quota_per_day,
+                breadth=o.breadth,
             ),
             reason_code=self.reason_code,
             reason=self.reason,

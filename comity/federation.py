@@ -13,8 +13,10 @@ from comity.errors import InvalidInput, Violation
 
 KINDS = ("federal", "state", "county", "municipal", "tribal", "private")
 SOURCES = ("police", "toll", "commercial")
+TRAINING = ("training", "partial-plates")
 IDENTIFIER = re.compile(r"[a-z0-9][a-z0-9-]{0,62}\Z")
 JURISDICTION = re.compile(r"[a-z0-9][a-z0-9-]*(/[a-z0-9][a-z0-9-]*){0,6}\Z")
+PERSON = re.compile(r"spiffe://([a-z0-9][a-z0-9-]{0,62})/person/[a-z0-9][a-z0-9-]{0,62}\Z")
 MAX_DEPTH = 8  # Casbin stops following roles, silently, after ten
 
 
@@ -58,6 +60,20 @@ class Agreement:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Training:
+    """What `agency` vouches for of one `person` (a SPIFFE ID), or, where that is empty, of all its staff.
+
+    `kind`: `training` is the course that licence-plate searches ask for, `partial-plates` that they were selected
+    for searches by part of a plate. Void on and after `until`.
+    """
+
+    kind: str
+    agency: str
+    person: str
+    until: dt.date
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Federation:
     """The registry. `purposes`, `roles` and `jurisdictions` map each name to its parent, the top one to ''."""
 
@@ -71,6 +87,7 @@ class Federation:
     agencies: Mapping[str, Agency]
     nodes: Mapping[str, Node]
     agreements: tuple[Agreement, ...]
+    training: tuple[Training, ...] = ()
 
     @classmethod
     def parse(cls, data: Mapping[str, Any]) -> Federation:
@@ -106,7 +123,7 @@ class _Reader:
 
     def federation(self) -> Federation:
         data = self.data
-        known = {"federation", "purposes", "roles", "jurisdictions", "agency", "node", "agreement"}
+        known = {"federation", "purposes", "roles", "jurisdictions", "agency", "node", "agreement", "training"}
         for key in sorted(set(data) - known):
             self.no(key, "unknown table")
         head = self.table("federation", data.get("federation"), {"id", "presets", "witnesses", "quorum"})
@@ -124,6 +141,7 @@ class _Reader:
             ),
             nodes=MappingProxyType({n.id: n for n in (self.node(i, t) for i, t in self.rows("node"))}),
             agreements=tuple(self.agreement(i, t) for i, t in self.rows("agreement")),
+            training=tuple(self.training(i, t) for i, t in self.rows("training")),
         )
         self.cross_check(out)
         if self.bad:
@@ -223,21 +241,38 @@ class _Reader:
 
     def agreement(self, field: str, raw: Any) -> Agreement:
         t = self.table(field, raw, {"kind", "from", "to", "expires"})
-        expires = t.get("expires")
-        if isinstance(expires, str):  # JSON has no dates
-            try:
-                expires = dt.date.fromisoformat(expires)
-            except ValueError:
-                expires = None
-        if type(expires) is not dt.date:
-            self.no(f"{field}.expires", "must be a date")
-            expires = dt.date.min
         return Agreement(
             kind=self.identifier(f"{field}.kind", t.get("kind")),
             from_agency=self.identifier(f"{field}.from", t.get("from")),
             to_agency=self.identifier(f"{field}.to", t.get("to")),
-            expires=expires,
+            expires=self.date(f"{field}.expires", t.get("expires")),
         )
+
+    def training(self, field: str, raw: Any) -> Training:
+        t = self.table(field, raw, {"kind", "person", "agency", "until"})
+        person, agency = t.get("person", ""), t.get("agency", "")
+        found = PERSON.match(person) if isinstance(person, str) else None
+        if ("person" in t) == ("agency" in t):
+            self.no(field, "must name a person or an agency, not both")
+        elif "person" in t and found is None:
+            self.no(f"{field}.person", "must be a person's SPIFFE ID")
+        return Training(
+            kind=self.one_of(f"{field}.kind", t.get("kind", "training"), TRAINING),
+            agency=found[1] if found else str(agency),
+            person=found[0] if found else "",
+            until=self.date(f"{field}.until", t.get("until")),
+        )
+
+    def date(self, field: str, value: Any) -> dt.date:
+        if isinstance(value, str):  # JSON has no dates
+            try:
+                value = dt.date.fromisoformat(value)
+            except ValueError:
+                value = None
+        if type(value) is not dt.date:
+            self.no(field, "must be a date")
+            return dt.date.min
+        return value
 
     def cross_check(self, f: Federation) -> None:
         for table, names in (("agency", f.agencies), ("node", f.nodes)):
@@ -252,3 +287,6 @@ class _Reader:
         for a in f.agreements:
             if a.from_agency not in f.agencies or a.to_agency not in f.agencies:
                 self.no("agreement", "names an agency that is not registered")
+        for t in f.training:
+            if t.agency not in f.agencies:
+                self.no("training", "names an agency that is not registered")

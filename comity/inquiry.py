@@ -29,6 +29,7 @@ from comity.purpose import (
     Authority,
     PurposeOfUse,
 )
+from comity.query import PlateQuery, Query, check_window, query_of
 from comity.v1 import inquiry_pb2
 
 T = TypeVar("T")
@@ -137,7 +138,7 @@ class Disclosure:
 class Disclosed:
     """The values behind an inquiry's commitments, each checked against its commitment."""
 
-    plate: Plate
+    query: Query
     case_number: str
     authority_reference: str
 
@@ -150,7 +151,8 @@ class Disclosed:
 
         Raises:
             InvalidInput: one is missing, stands twice, is not asked for, or does not match its commitment
-                (reason DISCLOSURE_MISMATCH); or the value is malformed; or the kind of search is not supported yet.
+                (reason DISCLOSURE_MISMATCH); or the value is malformed; or the query is too wide (QUERY_TOO_WIDE), not
+                one of this kind of search (BAD_QUERY), or of a kind that is not supported yet (NOT_YET).
         """
         wanted = {
             commitment.QUERY: inquiry.query_commitment,
@@ -164,7 +166,8 @@ class Disclosed:
             if m.label not in wanted or m.label in values:
                 bad.append(Violation("disclosures", "a label that is not asked for, or twice"))
             elif len(m.value) > MAX_DISCLOSED_BYTES or has_unknown_fields(m):
-                bad.append(Violation(f"disclosures.{m.label}", f"must be a value of at most {MAX_DISCLOSED_BYTES} bytes"))
+                what = f"must be a value of at most {MAX_DISCLOSED_BYTES} bytes and nothing more"
+                bad.append(Violation(f"disclosures.{m.label}", what))
             elif not commitment.matches(wanted[m.label], m.label, m.salt, m.value):
                 bad.append(Violation(f"disclosures.{m.label}", "does not match its commitment"))
             else:
@@ -173,7 +176,7 @@ class Disclosed:
         if bad:
             raise InvalidInput("disclosures do not fit", violations=bad, reason="DISCLOSURE_MISMATCH")
         return cls(
-            plate=_plate(inquiry.act, values[commitment.QUERY]),
+            query=_query(inquiry, values[commitment.QUERY]),
             case_number=_reference("case_number", values[commitment.CASE_NUMBER]),
             authority_reference=_reference(
                 "authority_reference", values.get(commitment.AUTHORITY_REFERENCE, b""), inquiry.authority
@@ -183,7 +186,7 @@ class Disclosed:
 
 def plate_query(plate: Plate) -> bytes:
     """The query to commit to when a whole plate is searched."""
-    return inquiry_pb2.Query(plate=inquiry_pb2.PlateQuery(plate=plate.number, state=plate.state)).SerializeToString()
+    return PlateQuery(plate=plate).encode()
 
 
 def new_inquiry_id(now: dt.datetime) -> str:
@@ -192,19 +195,16 @@ def new_inquiry_id(now: dt.datetime) -> str:
     return str(uuid.UUID(int=value))
 
 
-def _plate(act: Act, value: bytes) -> Plate:
+def _query(inquiry: Inquiry, value: bytes) -> Query:
     try:
-        query = inquiry_pb2.Query.FromString(value)
+        message = inquiry_pb2.Query.FromString(value)
     except DecodeError:
         raise InvalidInput("the disclosed query cannot be read", reason="BAD_QUERY") from None
-    if has_unknown_fields(query):
+    if has_unknown_fields(message):
         raise InvalidInput("the disclosed query has unknown fields", reason="BAD_QUERY")
-    kind = query.WhichOneof("kind")
-    if act not in (Act.EXACT, Act.CONFUSABLE):
-        raise InvalidInput(f"{act.value} searches are not supported yet", reason="NOT_YET")
-    if kind != "plate":
-        raise InvalidInput(f"an {act.value} search needs a whole plate", reason="BAD_QUERY")
-    return Plate.parse(query.plate.plate, query.plate.state)
+    query = query_of(inquiry.act, message)
+    check_window(inquiry.act, inquiry.begin, inquiry.end)
+    return query
 
 
 def _reference(field: str, value: bytes, authority: Authority = Authority.NONE) -> str:

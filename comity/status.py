@@ -5,6 +5,7 @@ Source: https://google.aip.dev/193 (errors).
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -98,6 +99,8 @@ def _answering(inner: Any, method: str) -> Any:
             return await inner(request, context)
         except ComityError as error:
             await _abort(context, error, method)
+        except Exception as error:
+            await _abort_unforeseen(context, error, method)
 
     return behaviour
 
@@ -110,6 +113,8 @@ def _streaming(inner: Any, method: str) -> Any:
                 yield item
         except ComityError as error:
             await _abort(context, error, method)
+        except Exception as error:
+            await _abort_unforeseen(context, error, method)
         finally:
             await stream.aclose()
 
@@ -120,3 +125,11 @@ async def _abort(context: grpc.aio.ServicerContext[Any, Any], error: ComityError
     status = status_of(error)
     logger.info("call refused", method=method, reason=error.reason, code=status.code)
     await context.abort_with_status(rpc_status.to_status(status))
+
+
+async def _abort_unforeseen(context: grpc.aio.ServicerContext[Any, Any], error: Exception, method: str) -> None:
+    # Its text could hold anything, a plate too: neither the caller nor the log is told more than its kind and place.
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""
+    logger.error("a defect", method=method, kind=type(error).__name__, where=where)
+    await context.abort(grpc.StatusCode.INTERNAL, "the program failed; its log says where")

@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
+import asyncio
+import datetime as dt
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
 import click
 import orjson
+import setproctitle
 import uvloop
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
+from audit.entry import Draft
 from audit.log import DecisionLog
 from comity import instants
 from comity.errors import ComityError, NotYet
+from comity.plate import Plate
 from identity.folder import IdentityFolder
 from identity.state_folder import make_config
+from node.holds import HOLD, PRESERVATION, PRESERVATION_DAYS, Holds
 from node.ingest import Tally
+from node.store.held import FILE as HELD_FILE
+from node.store.held import Held, Scope
 from node.store.sqlite import SqliteStore
+from node.store.status import SET_ASIDE
 
 FOLDER = click.Path(path_type=Path, file_okay=False)
+IDENTITY = click.option(
+    "--identity", type=FOLDER, envvar="COMITY_IDENTITY", required=True, help="Your identity folder."
+)
 PARTLY = 3
 
 
@@ -108,7 +121,8 @@ def ingest(state: Path, files: tuple[Path, ...], as_json: bool) -> None:
 @click.argument("state", type=FOLDER)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def status(state: Path, as_json: bool) -> None:
-    """What STATE holds: detections, the oldest and newest, retention, and the decision log's size.
+    """What STATE holds: its parts with rows and sizes, the oldest and newest, how far ingest lags, parts that were
+    set aside because they are damaged, rows held for a court, retention, and the decision log's size.
 
     Example: comity node status ./node
 
@@ -118,23 +132,211 @@ def status(state: Path, as_json: bool) -> None:
     from node.app import Parts
 
     parts = Parts.open(state)
-    oldest, newest = parts.store.oldest(), parts.store.newest()
+    found = parts.store.status()
     with LogReader.open(state) as log:
-        values = {
+        values: dict[str, object] = {
             "node": parts.node,
             "agency": parts.agency,
             "retention_s": parts.retention_s,
-            "detections": parts.store.count(),
-            "oldest": instants.to_text(oldest) if oldest else None,
-            "newest": instants.to_text(newest) if newest else None,
+            "detections": found.rows,
+            "bytes": found.size_bytes,
+            "oldest": instants.to_text(found.oldest) if found.oldest else None,
+            "newest": instants.to_text(found.newest) if found.newest else None,
+            "ingest_lag_s": found.lag_s,
+            "set_aside": sum(p.state == SET_ASIDE for p in found.parts),
+            "held": sum(Held(state / HELD_FILE).counts().values()),
             "log_entries": log.head()[0],
         }
     parts.store.close()
     if as_json:
-        click.echo(orjson.dumps(values))
+        click.echo(orjson.dumps(values | {"parts": [p.as_json() for p in found.parts]}))
+        return
+    for key, value in values.items():
+        click.echo(f"{key:<12} {value}")
+    for part in found.parts:
+        times = " to ".join(instants.to_text(t) for t in (part.oldest, part.newest) if t)
+        click.echo(f"  {part.name:<16} {part.state:<9} {part.rows:>10} rows {part.size_bytes:>12} bytes  {times}")
+        if part.reason:
+            click.echo(f"    {part.reason}: searches of this span fail; put a backup of the file in its place")
+
+
+@node.command()
+@click.argument("state", type=FOLDER)
+@click.option("--dry-run", is_flag=True, help="Only say what would go.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def purge(state: Path, dry_run: bool, as_json: bool) -> None:
+    """Delete what is past its retention from STATE now, sealed parts included, and write the log's entry.
+
+    A node that serves purges by itself, and has the log: stop it first, or use --dry-run, which always works.
+    Backups made before are yours to purge.
+
+    Example: comity node purge ./node --dry-run
+
+    Exit codes: 0 done, 1 nothing or not all was purged, 2 wrong usage.
+    """
+    from node.app import Parts
+
+    parts, now = Parts.open(state), instants.now()
+    before = now - dt.timedelta(seconds=parts.retention_s)
+    if dry_run:
+        report = parts.retention(state, _never).rehearse(before, slack=dt.timedelta())
     else:
-        for key, value in values.items():
-            click.echo(f"{key:<12} {value}")
+        with DecisionLog.open(state, clock=instants.now) as log:
+            report = parts.retention(state, recorder(log)).run(now, before, slack=dt.timedelta())
+    parts.store.close()
+    if as_json:
+        gone = [
+            {"file": g.name, "whole": g.whole, "rows": g.rows, "rules": list(g.rules), "digest": g.digest.hex()}
+            for g in report.files
+        ]
+        click.echo(orjson.dumps({"dry_run": dry_run, "rows": report.rows, "held": report.held, "files": gone}))
+        return
+    for g in report.files:
+        click.echo(f"{g.name}: {g.rows} rows{' and the file' if g.whole else ''}, {', '.join(g.rules)}")
+    verb = "would go" if dry_run else "gone"
+    click.echo(f"{report.rows} detections {verb}, {report.held} of them kept for a hold")
+
+
+@node.group()
+def hold() -> None:
+    """Keep detections past their retention for a court (hold) or a request to preserve them (14 days).
+
+    It takes two persons of the agency, one a supervisor: one adds or ends, the other approves within a day.
+    What is held is copied to hold.db when it expires; searches never return it.
+
+    Example: comity node hold list ./node
+
+    Exit codes: 0 done, 1 refused, 2 wrong usage.
+    """
+
+
+@hold.command(name="add")
+@click.argument("state", type=FOLDER)
+@click.option("--plate", default="", help="Number; look-alike readings are held too.")
+@click.option("--state", "issuer", default="", help="Its issuing state; default: any.")
+@click.option("--camera", default="", help="A camera's id.")
+@click.option("--from", "begin", type=click.DateTime(), help="UTC; with --to the window of capture.")
+@click.option("--to", "end", type=click.DateTime(), help="UTC.")
+@click.option("--reason", required=True, help="Why; kept in the hold's file only.")
+@click.option("--order", required=True, help="The court order's or request's reference.")
+@click.option("--days", type=int, default=PRESERVATION_DAYS, show_default=True, help="How long it holds.")
+@click.option("--preservation", is_flag=True, help="A request to preserve: at most 14 days.")
+@IDENTITY
+def hold_add(
+    state: Path,
+    plate: str,
+    issuer: str,
+    camera: str,
+    begin: dt.datetime | None,
+    end: dt.datetime | None,
+    reason: str,
+    order: str,
+    days: int,
+    preservation: bool,
+    identity: Path,
+) -> None:
+    """Draft a hold in STATE; it holds nothing until another person approves it.
+
+    Example: comity node hold add ./node --camera pa-001 --reason appeal --order CO-26-17 --days 90 --identity ./me
+
+    Exit codes: 0 drafted, 1 refused, 2 wrong usage.
+    """
+    scope = Scope(
+        plate=Plate.parse(plate, issuer, state_required=False) if plate else None,
+        camera=camera,
+        begin=begin.replace(tzinfo=dt.UTC) if begin else None,
+        end=end.replace(tzinfo=dt.UTC) if end else None,
+    )
+    kind = PRESERVATION if preservation else HOLD
+    signer = IdentityFolder.load(identity).signer
+    made = _holds(state).add(scope, kind=kind, reason=reason, order=order, days=days, signer=signer)
+    click.echo(f"Drafted {made.hold_id}. Next: another person runs comity node hold approve {state} {made.hold_id}")
+
+
+@hold.command(name="approve")
+@click.argument("state", type=FOLDER)
+@click.argument("hold_id")
+@IDENTITY
+def hold_approve(state: Path, hold_id: str, identity: Path) -> None:
+    """Sign the drafted hold, or its drafted end, as the second person.
+
+    Example: comity node hold approve ./node HOLD-ID --identity ./me
+
+    Exit codes: 0 signed, 1 refused, 2 wrong usage.
+    """
+    made = _holds(state).approve(hold_id, IdentityFolder.load(identity).signer)
+    click.echo(f"{made.hold_id} is {made.state}")
+
+
+@hold.command(name="end")
+@click.argument("state", type=FOLDER)
+@click.argument("hold_id")
+@IDENTITY
+def hold_end(state: Path, hold_id: str, identity: Path) -> None:
+    """Draft the end of a hold; it goes on until another person approves that.
+
+    Example: comity node hold end ./node HOLD-ID --identity ./me
+
+    Exit codes: 0 drafted, 1 refused, 2 wrong usage.
+    """
+    made = _holds(state).end(hold_id, IdentityFolder.load(identity).signer)
+    click.echo(f"{made.hold_id} is {made.state}. Next: another person runs comity node hold approve")
+
+
+@hold.command(name="list")
+@click.argument("state", type=FOLDER)
+@click.option("--clear", is_flag=True, help="Show plate, camera, reason and order too.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a hold.")
+def hold_list(state: Path, clear: bool, as_json: bool) -> None:
+    """The holds of STATE, the oldest first, with the rows that each has kept past their retention.
+
+    Example: comity node hold list ./node
+
+    Exit codes: 0 listed, 1 a hold cannot be believed, 2 wrong usage.
+    """
+    counts = Held(state / HELD_FILE).counts()
+    for found in _holds(state).all():
+        values: dict[str, object] = {
+            "hold_id": found.hold_id,
+            "kind": found.kind,
+            "state": found.state,
+            "issued_at": instants.to_text(found.issued_at),
+            "ends_at": instants.to_text(found.ends_at),
+            "signers": list(found.signers),
+            "rows": counts.get(found.hold_id, 0),
+        }
+        if clear:
+            plate = found.scope.plate
+            values |= {
+                "plate": f"{plate.number} {plate.state}".strip() if plate else None,
+                "camera": found.scope.camera or None,
+                "from": instants.to_text(found.scope.begin) if found.scope.begin else None,
+                "to": instants.to_text(found.scope.end) if found.scope.end else None,
+                "reason": found.reason,
+                "order": found.order,
+            }
+        click.echo(orjson.dumps(values) if as_json else "  ".join(f"{k} {v}" for k, v in values.items()))
+
+
+def _holds(state: Path) -> Holds:
+    from node.app import Parts
+
+    parts = Parts.open(state)
+    parts.store.close()
+    return parts.holds
+
+
+def _never(draft: object) -> None:  # noqa: ARG001
+    raise AssertionError("a rehearsal records nothing")
+
+
+def recorder(log: DecisionLog) -> Callable[[Draft], None]:
+    """Appends to `log` and returns when the entry is durable; for commands, which have no event loop."""
+
+    async def append(draft: Draft) -> None:
+        await log.append([draft])
+
+    return lambda draft: asyncio.run(append(draft))
 
 
 def _not_yet(name: str, what: str) -> None:
@@ -144,8 +346,6 @@ def _not_yet(name: str, what: str) -> None:
         raise NotYet(f"comity node {name} is not there yet: {what}")
 
 
-_not_yet("purge", "a node that serves purges by age itself")
-_not_yet("hold", "legal holds")
 _not_yet("copy", "moving to another store")
 
 
@@ -162,6 +362,8 @@ def _say(path: Path, tally: Tally, as_json: bool) -> None:
 
 def main() -> None:
     """Run the command; an error that Comity foresaw is one line and exit code 1."""
+    # The arguments of a hold may name a plate: other users of the machine shall not read them.
+    setproctitle.setproctitle(" ".join(["comity node", *sys.argv[1:2]]))
     try:
         node(prog_name="comity node")
     except ComityError as error:

@@ -6,7 +6,10 @@ import asyncio
 import datetime as dt
 import gc
 import signal
+import time
 import uuid
+from collections.abc import Callable
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -15,12 +18,12 @@ from typing import Any
 import grpc
 import structlog
 
-from audit.entry import purge_entry, start_entry, stop_entry
+from audit.entry import Draft, start_entry, stop_entry
 from audit.log import DecisionLog
 from comity import instants, logs
 from comity.admin import NOT_SERVING, SERVING, Health
 from comity.decision import Pep
-from comity.errors import ComityError, ConfigError, LogBroken
+from comity.errors import ComityError, ConfigError, LogBroken, Unavailable
 from comity.status import ErrorInterceptor
 from comity.v1 import ingest_service_pb2_grpc
 from comity.v1 import node_link_service_pb2 as link_pb2
@@ -30,11 +33,19 @@ from identity.tls import client_credentials, server_credentials
 from node import policy
 from node.attach import Attachment, Brokers
 from node.config import NodeConfig
+from node.counters import FILE as COUNTERS_FILE
+from node.counters import Counters
+from node.holds import FOLDER as HOLDS_FOLDER
+from node.holds import Holds
+from node.images import Images
 from node.ingest import Ingester
+from node.intake import IMAGES_FOLDER, Intake
 from node.kept import Kept
 from node.policy import OwnPolicy
+from node.retention import ClockGuard, Retention
 from node.rpc.ingest_service import IngestService
 from node.search import Search
+from node.store.rules import parse_rules
 from node.store.sqlite import SqliteStore
 from policies.decide import Decider
 from policies.engine import compiled
@@ -44,6 +55,9 @@ from policies.vocabulary import Vocabulary
 
 STORE_FOLDER = "store"
 SET_ASIDE_FOLDER = "set-aside"
+SEAL_EVERY_S = 60.0
+PROVE_EVERY_S = 86_400.0
+RECORDED_WITHIN_S = 60.0
 logger = structlog.get_logger("node")
 
 
@@ -59,6 +73,8 @@ class Parts:
     retention_s: int
     store: SqliteStore
     ingester: Ingester
+    counters: Counters
+    holds: Holds
 
     @classmethod
     def open(cls, state: Path) -> Parts:
@@ -76,8 +92,18 @@ class Parts:
         retention = retention_s(
             min(config.retention_s or registered.retention_s, registered.retention_s), registered.presets
         )
-        store = SqliteStore.open(state / STORE_FOLDER, retention_s=retention, clock=instants.now)
-        ingester = Ingester(store, state / SET_ASIDE_FOLDER, instants.now, source=registered.source)
+        rules = parse_rules(config.retention_rules)
+        store = SqliteStore.open(state / STORE_FOLDER, retention_s=retention, clock=instants.now, rules=rules)
+        counters = Counters(state / COUNTERS_FILE)
+        images = Images(state / IMAGES_FOLDER) if config.image_retention_s else None
+        ingester = Ingester(
+            store,
+            state / SET_ASIDE_FOLDER,
+            instants.now,
+            source=registered.source,
+            images=images,
+            counters=counters,
+        )
         return cls(
             config=config,
             folder=folder,
@@ -87,6 +113,26 @@ class Parts:
             retention_s=retention,
             store=store,
             ingester=ingester,
+            counters=counters,
+            holds=Holds(
+                state / HOLDS_FOLDER,
+                directory=directory,
+                node=registered.id,
+                agency=registered.agency,
+                clock=instants.now,
+            ),
+        )
+
+    def retention(self, state: Path, record: Callable[[Draft], None]) -> Retention:
+        """What purges this node; `record` makes an entry durable in its log, or raises."""
+        return Retention(
+            state,
+            node=self.node,
+            store=self.store,
+            holds=self.holds,
+            # Goes on while the machine sleeps, which is no jump of the clock.
+            guard=ClockGuard(lambda: time.clock_gettime(time.CLOCK_BOOTTIME)),
+            record=record,
         )
 
 
@@ -124,6 +170,19 @@ class NodeProgram:
             on_broken=self._stopping.set,
         )
         self._brokers = Brokers(p.config.brokers, attachment)
+        self._intake = Intake.open(
+            state,
+            p.config,
+            folder=p.folder,
+            directory=p.directory,
+            agency=p.agency,
+            ingester=p.ingester,
+            counters=p.counters,
+            clock=instants.now,
+        )
+        self._retention = p.retention(state, self._record)
+        # A seal takes minutes: it must not take a thread from the searches.
+        self._housekeeper = ThreadPoolExecutor(1, thread_name_prefix="housekeeping")
 
     async def serve(self) -> int:
         """Serve until a signal or a broken log. Returns the exit code: 0 stopped in order, 1 the log broke."""
@@ -134,9 +193,11 @@ class NodeProgram:
         servers = self._servers()
         for server in servers:
             await server.start()
+        await self._intake.start()
         self._brokers.start()
         await self._health.set(SERVING)
-        tasks = [asyncio.ensure_future(self._renew_policy()), asyncio.ensure_future(self._purge())]
+        self._loop = loop
+        tasks = [asyncio.ensure_future(job()) for job in (self._renew_policy, self._purge, self._seal)]
         gc.freeze()
         logger.info("serving", brokers=self._parts.config.brokers, policy=self._policy.published.policy.digest[:12])
         await self._stopping.wait()
@@ -147,13 +208,15 @@ class NodeProgram:
         await asyncio.gather(*tasks, return_exceptions=True)
         if not self._exit_code:
             await self._brokers.leave("the node stops")
+        await self._intake.stop()
         for server in servers:
             await server.stop(2.0 if not self._exit_code else 0.0)
         if not self._log.broken:
             await self._log.append([stop_entry(**self._run_fields("signal"))])
         await asyncio.to_thread(self._log.close)
         self._kept.close()
-        self._parts.store.close()
+        self._parts.store.close()  # a seal that is under way ends with STORE_CLOSED and is done again next time
+        self._housekeeper.shutdown(wait=False, cancel_futures=True)
         return self._exit_code
 
     def _servers(self) -> list[grpc.aio.Server]:
@@ -191,28 +254,42 @@ class NodeProgram:
 
     async def _purge(self) -> None:
         """What is past its retention leaves the disk; a log entry an hour says how much."""
-        p, rows, begin, end = self._parts, 0, instants.now(), instants.now()
-        logged_at = instants.now()
+        p, loop = self._parts, asyncio.get_running_loop()
         while True:
             await asyncio.sleep(p.config.purge_every_s)
             now = instants.now()
             kept_s = min(p.retention_s, self._policy.published.retention_s)
             before = now - dt.timedelta(seconds=kept_s)
             try:
-                purged = await asyncio.to_thread(p.store.purge, before)
                 await asyncio.to_thread(self._kept.purge, now)
                 await asyncio.to_thread(p.ingester.purge_set_aside, before)
-                if purged.rows and purged.oldest and purged.newest:
-                    begin = min(begin, purged.oldest) if rows else purged.oldest
-                    end = max(end, purged.newest) if rows else purged.newest
-                    rows += purged.rows
-                if rows and now - logged_at >= dt.timedelta(hours=1):
-                    span_end = end + dt.timedelta(milliseconds=1)
-                    entry = purge_entry(node=p.node, rows=rows, begin=begin, end=span_end, rule="retention", digest=b"")
-                    await self._log.append([entry])
-                    rows, logged_at = 0, now
+                await asyncio.to_thread(self._intake.purge, now, before)
+                await loop.run_in_executor(self._housekeeper, self._retention.run, now, before)
             except ComityError as error:
                 logger.error("not purged", reason=error.reason)
+
+    async def _seal(self) -> None:
+        """Hot segments become sealed parts, and every part is read once a day to see that it is what was sealed."""
+        sealer, loop, proved_at = self._parts.store.sealer, asyncio.get_running_loop(), -PROVE_EVERY_S
+        while True:
+            try:
+                if time.monotonic() - proved_at >= PROVE_EVERY_S:
+                    await loop.run_in_executor(self._housekeeper, sealer.prove)
+                    proved_at = time.monotonic()
+                sealed = await loop.run_in_executor(self._housekeeper, sealer.run)
+                if sealed.rows:
+                    logger.info("sealed", hot=sealed.hot, merged=sealed.merged, rows=sealed.rows)
+            except ComityError as error:
+                logger.error("not sealed", reason=error.reason)
+            await asyncio.sleep(SEAL_EVERY_S)
+
+    def _record(self, draft: Draft) -> None:
+        """Return when the entry is durable; called from the housekeeper's thread."""
+        appended = self._log.append([draft], deadline_s=RECORDED_WITHIN_S)
+        try:
+            asyncio.run_coroutine_threadsafe(appended, self._loop).result(2 * RECORDED_WITHIN_S)
+        except (TimeoutError, CancelledError):
+            raise Unavailable("the node stops: nothing is purged", reason="STOPPING") from None
 
     def _run_fields(self, reason: str) -> dict[str, Any]:
         return {

@@ -18,7 +18,8 @@ from comity.v1 import node_link_service_pb2_grpc as pb2_grpc
 from node.model import BrokerReceipt, Signed, Work
 
 CHUNK_BYTES = 64 * 1024  # so that answers share the stream fairly
-FIRST_WAIT_S, LONGEST_WAIT_S = 0.2, 2.0
+FIRST_WAIT_S, LONGEST_WAIT_S = 0.2, 0.8
+REFUSED_WAIT_S = 10.0  # a broker that said no says so again until somebody mends it
 WELCOME_WITHIN_S = 10.0
 MOST_AT_ONCE = 64
 MOST_WAITING = 1024
@@ -32,6 +33,7 @@ OPTIONS: tuple[tuple[str, Any], ...] = (
     ("grpc.max_reconnect_backoff_ms", 2_000),
     ("grpc.use_local_subchannel_pool", 1),
 )
+_PASSING = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.RESOURCE_EXHAUSTED)
 logger = structlog.get_logger("attach")
 
 Run = Callable[[Work, str], Awaitable[Signed]]
@@ -65,13 +67,16 @@ class Attached:
         """Attach, and attach again whenever it ends, until `leave`."""
         wait_s = FIRST_WAIT_S
         while not self._leaving:
+            refused = False
             try:
                 await self._attach()
             except grpc.aio.AioRpcError as error:
+                refused = error.code() not in _PASSING
                 logger.warning("not attached", broker=self.address, code=error.code().name)
             except Exception as error:  # whatever it was, a node that gives up is a node that is gone
                 logger.error("not attached", broker=self.address, kind=type(error).__name__)
             wait_s = FIRST_WAIT_S if self.welcomed.is_set() else min(LONGEST_WAIT_S, wait_s * 2)
+            wait_s = REFUSED_WAIT_S if refused else wait_s
             self.welcomed.clear()
             if not self._leaving:
                 await asyncio.sleep(wait_s * random.uniform(0.5, 1.0))  # noqa: S311  not a secret

@@ -27,6 +27,17 @@ class NodeConfig:
     admin: str = ""
     # Own retention in seconds; 0: the directory's. The least of this, the directory's and the packs' counts.
     retention_s: int = 0
+    # Classes that are kept for less: "source:commercial=SECONDS" or "camera:ID=SECONDS".
+    retention_rules: tuple[str, ...] = ()
+    # Pictures that come with reads are kept so long, in seconds, and never longer than the detections; 0: not at all.
+    image_retention_s: int = 0
+    # A folder whose files are read in and moved to its done/ or failed/; empty: none. Seconds between looks.
+    watch: str = ""
+    watch_every_s: float = 2.0
+    # Where plate readers send their webhooks by HTTPS; empty: nowhere. A file of NAME TOKEN lines, mode 0600; empty:
+    # cameras' certificates alone count.
+    webhook: str = ""
+    webhook_tokens: str = ""
     # Seconds between looks for a new policy file and purges of what is past its retention.
     renew_every_s: float = 2.0
     purge_every_s: float = 30.0
@@ -52,4 +63,10 @@ class NodeConfig:
             raise ConfigError(f"{path}: admin must be on loopback")
         if loaded.ingest:
             config.address(loaded.ingest, key="ingest")
+        if loaded.webhook:
+            config.address(loaded.webhook, key="webhook")
+        if loaded.webhook_tokens and not loaded.webhook:
+            raise ConfigError(f"{path}: webhook_tokens without webhook")
+        if loaded.image_retention_s < 0 or loaded.watch_every_s <= 0:
+            raise ConfigError(f"{path}: image_retention_s must be 0 or more, watch_every_s more than 0")
         return loaded

@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import datetime as dt
+import io
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
+
+import orjson
 
 from comity.detection import Detection
 from comity.errors import InvalidInput
 from comity.instants import to_ms
-from node.formats.interface import BadRecord, Context, Decode, Record, RecordFormat
+from node.counters import Counters
+from node.formats.interface import BadRecord, Context, Decode, Pictured, Record, RecordFormat
 from node.formats.known import FORMATS, format_of
-from node.set_aside import Rejection, SetAside
+from node.images import Images
+from node.set_aside import Aside, Rejection, SetAside
 from node.store.interface import Added, DetectionStore
 
 BATCH_RECORDS = 1_000
 BATCH_BYTES = 16 * 1024 * 1024
-STREAM = "stream"  # what set-aside entries name that came from no file, with the sender's name if it is known
+# The surfaces; set-aside entries that came from no file name theirs, with the sender's name if it is known.
+STREAM, WEBHOOK, WATCH, FILE, REPLAY = "stream", "webhook", "watch", "file", "replay"
+# An end that is missing may be that of a plate, which a second look at the same bytes does not bring back.
+NEVER_REPLAYED = ("TORN", "TOO_LARGE")
 EXPIRED = "EXPIRED"
 
 
@@ -62,10 +70,20 @@ class Tally:
     total_bytes: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replayed:
+    """Detections new and known, and how many records are still set aside."""
+
+    accepted: int
+    duplicates: int
+    left: int
+
+
 class Ingester:
     """Reads camera records in. `source` is the node's kind; `clock` returns aware UTC. Safe from several threads.
 
-    Whatever is counted in a result is on the disk. Reading the same again adds nothing.
+    Whatever is counted in a result is on the disk. Reading the same again adds nothing. Without `images`, pictures
+    are not kept. `counters` hears what became of each batch, by the surface it came in at.
     """
 
     def __init__(
@@ -75,10 +93,14 @@ class Ingester:
         clock: Callable[[], dt.datetime],
         *,
         source: str,
+        images: Images | None = None,
+        counters: Counters | None = None,
     ) -> None:
         self._store = store
         self._clock = clock
         self._source = source
+        self._images = images
+        self._counters = counters
         self._set_aside = SetAside(set_aside, clock=clock)
 
     def ingest_records(self, format_: RecordFormat, records: Sequence[bytes], *, camera: str = "") -> BatchResult:
@@ -94,12 +116,31 @@ class Ingester:
         if len(records) > BATCH_RECORDS:
             raise InvalidInput(f"a batch has at most {BATCH_RECORDS} records", reason="BATCH_TOO_LARGE")
         decode = FORMATS[format_].open_batch(records)
-        return self._take(
-            [Record(line=0, raw=raw) for raw in records], decode, f"{STREAM}:{camera}" if camera else STREAM
-        )
+        batch = [Record(line=0, raw=raw) for raw in records]
+        return self._take(batch, decode, _Origin(name=_sender(STREAM, camera), surface=STREAM, format=format_))
+
+    def ingest_body(self, format_: RecordFormat, body: bytes, *, sender: str = "") -> Tally:
+        """What became of the records of one request's body, which may be one value or a whole file's worth.
+
+        Raises:
+            InvalidInput: a body that is wrong as a whole (BAD_HEADER).
+            Unavailable: nothing of the body may be acknowledged; sending it again is safe.
+        """
+        origin = _Origin(name=_sender(WEBHOOK, sender), surface=WEBHOOK, format=format_)
+        # One object may be printed over many lines, which in a file would be a record each.
+        if _is_object(body):
+            count = _Count(total_bytes=len(body))
+            count.add(1, self._take([Record(line=1, raw=body)], FORMATS[format_].open_batch([body]), origin), len(body))
+            return count.tally()
+        return self._take_stream(io.BytesIO(body), len(body), origin, None)
 
     def ingest_file(
-        self, path: Path, on_progress: Callable[[Tally], None] | None = None, *, format_: RecordFormat | None = None
+        self,
+        path: Path,
+        on_progress: Callable[[Tally], None] | None = None,
+        *,
+        format_: RecordFormat | None = None,
+        surface: str = FILE,
     ) -> Tally:
         """What became of the file's records; `on_progress` is called after each durable batch.
 
@@ -107,23 +148,61 @@ class Ingester:
 
         Raises:
             InvalidInput: CANNOT_READ, UNKNOWN_FORMAT, or a file that is wrong as a whole (BAD_HEADER).
+            NotYet: NO_PARQUET.
             Unavailable: a later batch could not be kept; reading the file again is safe.
         """
-        reader = FORMATS[format_ or format_of(path)]
+        origin = _Origin(name=path.name, surface=surface, format=format_ or format_of(path))
         if not path.is_file():
             raise InvalidInput("there is no such file, or it is no regular one", reason="CANNOT_READ")
         try:
             with path.open("rb") as file:
-                count = _Count(total_bytes=os.fstat(file.fileno()).st_size)
-                decode, records = reader.open(file)
-                for batch in _batches(records):
-                    result = self._take(batch, decode, path.name)
-                    count.add(len(batch), result, file)
-                    if on_progress:
-                        on_progress(count.tally())
-                return count.tally()
+                return self._take_stream(file, os.fstat(file.fileno()).st_size, origin, on_progress)
         except OSError as e:
             raise InvalidInput(f"the file cannot be read: {e.strerror}", reason="CANNOT_READ") from None
+
+    def replay(self, since: dt.datetime | None = None) -> Replayed:
+        """What became of the records set aside since then, decoded again; those good now are set aside no more.
+
+        Times are judged as of when a record was set aside: waiting does not make a wrong clock right. A record that
+        was cut, or whose end was missing, is never taken: a plate of it may lack a character.
+
+        Raises:
+            Unavailable: what was read in is, and replaying again is safe.
+        """
+        accepted = duplicates = left = 0
+        horizon = self._store.horizon()
+        for day in self._set_aside.all(since):
+            taken: set[str] = set()
+            for start in range(0, len(day), BATCH_RECORDS):
+                batch = day[start : start + BATCH_RECORDS]
+                good = [(aside.id, reads) for aside in batch if (reads := self._again(aside, horizon)) is not None]
+                detections = self._with_images([read for _, reads in good for read in reads])
+                added = self._store.add(detections) if detections else Added(accepted=0, duplicates=0)
+                taken.update(id_ for id_, _ in good)
+                accepted += added.accepted
+                duplicates += added.duplicates
+                left += len(batch) - len(good)
+            self._set_aside.drop(taken)
+        if self._counters:
+            self._counters.add(REPLAY, {"accepted": accepted, "duplicates": duplicates})
+        return Replayed(accepted=accepted, duplicates=duplicates, left=left)
+
+    def _again(self, aside: Aside, horizon: dt.datetime) -> list[Detection | Pictured] | None:
+        """What the record holds now; None if it stays where it is."""
+        r = aside.rejection
+        try:
+            format_ = RecordFormat(r.format) if r.format else format_of(Path(r.origin))
+        except (InvalidInput, ValueError):
+            return None
+        if aside.cut or r.reason in NEVER_REPLAYED:
+            return None
+        context = self._context(to_ms(aside.at), alone=True)
+        out: list[Detection | Pictured] = []
+        for read in FORMATS[format_].open_batch([r.raw])(r.raw, context):
+            if isinstance(read, BadRecord) or _detection(read).captured_at < horizon:
+                return None
+            out.append(read)
+        return out
 
     def purge_set_aside(self, before: dt.datetime) -> int:
         """How many records set aside before `before` were deleted.
@@ -133,10 +212,22 @@ class Ingester:
         """
         return self._set_aside.purge(before)
 
-    def _take(self, batch: Sequence[Record], decode: Decode, origin: str) -> BatchResult:
-        context = Context(source=self._source, now_ms=to_ms(self._clock()))
+    def _take_stream(
+        self, stream: BinaryIO, size: int, origin: _Origin, on_progress: Callable[[Tally], None] | None
+    ) -> Tally:
+        count = _Count(total_bytes=size)
+        decode, records = FORMATS[origin.format].open(stream)
+        for batch in _batches(records):
+            result = self._take(batch, decode, origin)
+            count.add(len(batch), result, stream.tell())
+            if on_progress:
+                on_progress(count.tally())
+        return count.tally()
+
+    def _take(self, batch: Sequence[Record], decode: Decode, origin: _Origin) -> BatchResult:
+        context = self._context(to_ms(self._clock()))
         horizon = self._store.horizon()
-        good: list[Detection] = []
+        good: list[Detection | Pictured] = []
         rejected: list[Rejected] = []
         for index, record in enumerate(batch):
             reads = [BadRecord(reason=record.fault)] if record.fault else decode(record.raw, context)
@@ -144,7 +235,7 @@ class Ingester:
             for read in reads:
                 if isinstance(read, BadRecord):
                     reasons.append(read.reason)
-                elif read.captured_at < horizon:
+                elif _detection(read).captured_at < horizon:
                     reasons.append(EXPIRED)
                 else:
                     good.append(read)
@@ -154,13 +245,76 @@ class Ingester:
                 rejected.append(Rejected(index=index, line=record.line, reason=reason))
         self._set_aside.keep(
             [
-                Rejection(origin=origin, line=r.line, reason=r.reason, raw=batch[r.index].head + batch[r.index].raw)
+                Rejection(
+                    origin=origin.name,
+                    line=r.line,
+                    reason=r.reason,
+                    raw=batch[r.index].head + batch[r.index].raw,
+                    format=origin.format.value,
+                )
                 for r in rejected
                 if r.reason != EXPIRED
             ]
         )
-        added = self._store.add(good) if good else Added(accepted=0, duplicates=0)
-        return BatchResult(accepted=added.accepted, duplicates=added.duplicates, rejected=tuple(rejected))
+        detections = self._with_images(good)
+        added = self._store.add(detections) if detections else Added(accepted=0, duplicates=0)
+        result = BatchResult(accepted=added.accepted, duplicates=added.duplicates, rejected=tuple(rejected))
+        if self._counters:
+            self._counters.add(origin.surface, _counts(result))
+        return result
+
+    def _context(self, now_ms: int, *, alone: bool = False) -> Context:
+        return Context(source=self._source, now_ms=now_ms, pictures=self._images is not None, alone=alone)
+
+    def _with_images(self, reads: Sequence[Detection | Pictured]) -> list[Detection]:
+        """The detections, each naming its picture, which is on the disk before a detection names it."""
+        pictured = [read for read in reads if isinstance(read, Pictured)]
+        if self._images is None or not pictured:
+            return [_detection(read) for read in reads]
+        references = iter(self._images.keep([(read.jpeg, read.detection.captured_at) for read in pictured]))
+        return [
+            replace(read.detection, image=next(references)) if isinstance(read, Pictured) else read for read in reads
+        ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Origin:
+    """Where records come from: what set-aside entries name, the surface, and their format."""
+
+    name: str
+    surface: str
+    format: RecordFormat
+
+
+def _sender(surface: str, name: str) -> str:
+    return f"{surface}:{name}" if name else surface
+
+
+def _detection(read: Detection | Pictured) -> Detection:
+    return read.detection if isinstance(read, Pictured) else read
+
+
+def _counts(result: BatchResult) -> dict[str, int]:
+    """What counters hear of a batch; of bad records also how many a reason, which never holds what was sent."""
+    counts = Counter(r.reason for r in result.rejected)
+    expired = counts[EXPIRED]
+    return {
+        "accepted": result.accepted,
+        "duplicates": result.duplicates,
+        "expired": expired,
+        "rejected": counts.total() - expired,
+        **{f"reason:{reason}": n for reason, n in counts.items() if n and reason != EXPIRED},
+    }
+
+
+def _is_object(body: bytes) -> bool:
+    if not body.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
+        return False
+    try:
+        orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return False
+    return True
 
 
 class _Count:
@@ -171,12 +325,12 @@ class _Count:
         self._accepted = self._duplicates = self._lines = self._read_bytes = 0
         self._reasons: Counter[str] = Counter()
 
-    def add(self, lines: int, result: BatchResult, file: BinaryIO) -> None:
+    def add(self, lines: int, result: BatchResult, read_bytes: int) -> None:
         self._accepted += result.accepted
         self._duplicates += result.duplicates
         self._lines += lines
         self._reasons.update(r.reason for r in result.rejected)
-        self._read_bytes = file.tell()
+        self._read_bytes = read_bytes
 
     def tally(self) -> Tally:
         return Tally(

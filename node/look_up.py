@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import datetime as dt
 
+from comity import instants
 from comity.decision import Obligations
 from comity.detection import Match, redact
+from comity.errors import InvalidInput
 from comity.inquiry import Disclosed, Inquiry
 from comity.outcome import Coverage
 from comity.purpose import Act
+from comity.query import AreaQuery, Circle, ConvoyQuery, PatternQuery, PlateQuery, Query
 from node.model import Found
 from node.store.interface import DetectionStore
 
 MAX_DETECTIONS = 2_000  # an outcome of so many is about 250 kB
+MAX_SIGHTINGS = 500  # of a plate whose convoy is asked for
+MAX_GAPS = 5  # named in a reason
 _MS = dt.timedelta(milliseconds=1)
 
 
@@ -59,13 +64,16 @@ def look_up(
     coverage, code, reason = permitted_window(inquiry, obligations, retention_s, now)
     matches: list[Match] = []
     if coverage.begin < coverage.end:
-        find = store.exact if inquiry.act is Act.EXACT else store.confusable
-        matches = find(disclosed.plate, coverage.begin, coverage.end, MAX_DETECTIONS)
+        matches = _find(store, inquiry.act, disclosed, coverage)
         # What fell out of retention while it was searched was not searched.
         horizon = min(store.horizon(), coverage.end)
         if horizon > coverage.begin:
             coverage, code = Coverage(begin=horizon, end=coverage.end), "RETENTION"
             reason = f"detections older than {_span(retention_s)} are not kept"
+        gaps = store.gaps(coverage.begin, coverage.end) if coverage.begin < coverage.end else ()
+        if gaps and not code:
+            code = "CLASS_RETENTION"
+            reason = "; ".join(f"{g.rule} is not kept from before {instants.to_text(g.end)}" for g in gaps[:MAX_GAPS])
     if len(matches) > MAX_DETECTIONS:
         first_left_out = matches[MAX_DETECTIONS].detection.captured_at
         matches = matches[:MAX_DETECTIONS]
@@ -80,6 +88,16 @@ def look_up(
         reason_code=code,
         reason=reason,
     )
+
+
+def _find(store: DetectionStore, act: Act, disclosed: Disclosed, span: Coverage) -> list[Match]:
+    bounds = span.begin, span.end, MAX_DETECTIONS
+    match disclosed.query:
+        case PlateQuery(plate=plate):
+            return store.exact(plate, *bounds) if act is Act.EXACT else store.confusable(plate, *bounds)
+        case PatternQuery() as query:
+            return store.partial(query, *bounds)
+    raise InvalidInput(f"{act.value} searches are not supported yet", reason="NOT_YET")
 
 
 def _span(seconds: int) -> str:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import base64
 import contextlib
 import datetime as dt
+import fcntl
 import hashlib
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +21,28 @@ from comity.errors import Unavailable
 
 MAX_RAW_BYTES = 256 * 1024
 MAX_FILE_BYTES = 256 * 1024 * 1024
+LOCK_FILE = ".lock"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rejection:
-    """A record set aside: its file's name or `stream`, the line from 1 or 0, the reason, and its bytes."""
+    """A record set aside: its file's name or `stream`, the line from 1 or 0, the reason, its bytes and their format."""
 
     origin: str
     line: int
     reason: str
-    raw: bytes
+    raw: bytes = field(repr=False)
+    format: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Aside:
+    """A record that is set aside: when it was, and whether bytes of it were left out."""
+
+    id: str
+    at: dt.datetime
+    cut: bool
+    rejection: Rejection
 
 
 class SetAside:
@@ -55,13 +68,46 @@ class SetAside:
         if not rejections:
             return
         with self._lock, _faults():
-            if self._known is None:
-                self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-                self._known = {str(entry["id"]) for path in self._paths() for entry in _entries(path.read_bytes())}
-            new = {id_: r for r in rejections if (id_ := _identity(r)) not in self._known}
-            if new:
-                self._append(new)
-                self._known.update(new)
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with _alone(self._folder):
+                self._keep(rejections)
+
+    def all(self, since: dt.datetime | None = None) -> Iterator[list[Aside]]:
+        """The records set aside at or after `since`, oldest first, in one list a day; damaged lines are left out.
+
+        Raises:
+            Unavailable: SET_ASIDE_FAILED.
+        """
+        limit = instants.to_text(since) if since else ""
+        for path in self._paths():
+            with _faults():
+                data = path.read_bytes()
+            yield [aside for e in _entries(data) if str(e["at"]) >= limit and (aside := _aside(e))]
+
+    def drop(self, ids: Collection[str]) -> int:
+        """How many records of these ids are gone, because they were read in after all.
+
+        Raises:
+            Unavailable: SET_ASIDE_FAILED.
+        """
+        gone = 0
+        with self._lock, _faults(), _alone(self._folder):
+            for path in self._paths() if ids else ():
+                entries = list(_entries(path.read_bytes()))
+                kept = [e for e in entries if e["id"] not in ids]
+                if len(kept) < len(entries):
+                    gone += len(entries) - len(kept)
+                    self._rewrite(path, kept)
+            self._known = None
+        return gone
+
+    def _keep(self, rejections: Sequence[Rejection]) -> None:
+        if self._known is None:
+            self._known = {str(entry["id"]) for path in self._paths() for entry in _entries(path.read_bytes())}
+        new = {id_: r for r in rejections if (id_ := _identity(r)) not in self._known}
+        if new:
+            self._append(new)
+            self._known.update(new)
 
     def purge(self, before: dt.datetime) -> int:
         """How many records set aside before `before` are gone; damaged lines go with them.
@@ -70,7 +116,9 @@ class SetAside:
             Unavailable: SET_ASIDE_FAILED.
         """
         limit, gone = instants.to_text(before), 0
-        with self._lock, _faults():
+        if not self._folder.is_dir():
+            return 0
+        with self._lock, _faults(), _alone(self._folder):
             for path in self._paths():
                 data = path.read_bytes()
                 kept = [entry for entry in _entries(data) if str(entry["at"]) >= limit]
@@ -127,6 +175,7 @@ def _line(id_: str, r: Rejection, now: dt.datetime, *, whole: bool) -> bytes:
         "source": r.origin.encode("utf-8", "replace").decode(),
         "line": r.line,
         "reason": r.reason,
+        "format": r.format,
         "cut": len(raw) < len(r.raw),
         "raw": base64.b64encode(raw).decode(),
     }
@@ -141,6 +190,21 @@ def _entries(data: bytes) -> Iterator[dict[str, Any]]:
                 yield entry
 
 
+def _aside(entry: Mapping[str, Any]) -> Aside | None:
+    try:
+        rejection = Rejection(
+            origin=str(entry["source"]),
+            line=int(entry["line"]),
+            reason=str(entry["reason"]),
+            raw=base64.b64decode(str(entry["raw"]), validate=True),
+            format=str(entry.get("format", "")),
+        )
+        at = dt.datetime.fromisoformat(str(entry["at"]))
+        return Aside(id=str(entry["id"]), at=at, cut=bool(entry["cut"]), rejection=rejection)
+    except (KeyError, ValueError, TypeError):
+        return None
+
+
 def _write_all(descriptor: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
@@ -151,6 +215,17 @@ def _sync(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """No other process changes the folder meanwhile: a replay beside a node that serves must lose no line of it."""
+    descriptor = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
     finally:
         os.close(descriptor)
 

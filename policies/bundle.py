@@ -6,6 +6,7 @@ import datetime as dt
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -14,13 +15,16 @@ from comity import jcs
 from comity.errors import PolicyError
 from comity.federation import IDENTIFIER, Federation, Node
 from policies.engine import Policy, compiled
+from policies.packs import PACKS, next_change, pack_metadata
 from policies.retention import retention_s
 from policies.seal import MAX_BYTES, unseal
+from policies.usage import MAX_CHARACTERS, REASON, STATEMENTS, UsagePolicy
 from policies.vocabulary import Vocabulary, vocabulary_of
 
 FORMAT = 1
-MAX_PAYLOAD_BYTES = MAX_BYTES + 64 * 1024
+MAX_PAYLOAD_BYTES = MAX_BYTES + 64 * 1024 + 4 * len(STATEMENTS) * MAX_CHARACTERS
 MAX_PACKS = 64
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
 _TYPES: Mapping[str, type] = {
     "format": int,
@@ -32,12 +36,17 @@ _TYPES: Mapping[str, type] = {
     "valid_to": str,
     "packs": list,
     "policy": str,
+    "usage_policy": dict,
+    "next_change": str,
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bundle:
-    """One version of a node's policy. `policy`: a sealed text; `packs`: what it was made of; from, up to before to."""
+    """One version of a node's policy. `policy`: a sealed text; `packs`: what it was made of; from, up to before to.
+
+    `next_change`: the first later day (UTC) on which a rule of the packs begins or ceases to hold, None if none will.
+    """
 
     federation: str
     node: str
@@ -47,6 +56,8 @@ class Bundle:
     valid_to: dt.datetime
     packs: tuple[str, ...]
     policy: str
+    usage_policy: UsagePolicy | None
+    next_change: dt.date | None
 
     def valid_at(self, now: dt.datetime) -> bool:
         """True from `valid_from` up to, not at, `valid_to`."""
@@ -66,12 +77,23 @@ def make_bundle(
     valid_to: dt.datetime,
     packs: Sequence[str],
     policy: str,
+    usage_policy: UsagePolicy | None = None,
+    beside: Path | None = None,
 ) -> bytes:
     """The payload to sign. `policy` is the sealed text of `load_packs`; times are cut to whole seconds.
 
+    `valid_to` is brought forward to the beginning (UTC) of the next day on which a rule of the packs begins or ceases
+    to hold: a bundle holds the rules of its making, and must not outlive them. `beside`: as in `load_packs`.
+
     Raises:
-        PolicyError: what `parse_bundle` would refuse at `valid_from`, or a node that is not registered.
+        PolicyError: what `parse_bundle` would refuse at `valid_from`, a node or a posted purpose that is not
+            registered, or no pack of that name.
     """
+    if usage_policy is not None:
+        usage_policy.check_registered(federation)
+    change = next_change(packs, valid_from.astimezone(dt.UTC).date(), beside)
+    if change is not None:
+        valid_to = min(valid_to, _midnight(change))
     if node not in federation.nodes:
         raise PolicyError("the node is not registered", file="bundle", reason="BUNDLE_MISDIRECTED")
     payload = jcs.encode(
@@ -85,6 +107,8 @@ def make_bundle(
             "valid_to": _text(valid_to),
             "packs": list(packs),
             "policy": policy,
+            "usage_policy": usage_policy.as_json() if usage_policy else {},
+            "next_change": change.isoformat() if change else "",
         }
     )
     parse_bundle(payload, federation, valid_from)
@@ -97,7 +121,8 @@ def parse_bundle(payload: bytes, federation: Federation, now: dt.datetime) -> Bu
     Raises:
         PolicyError: BUNDLE_MALFORMED (not canonical JSON, a key missing or unknown, another format, a policy that
             is not sealed), BUNDLE_MISDIRECTED (another federation, an unknown node, another agency's node),
-            BUNDLE_EXPIRED, BUNDLE_NOT_YET_VALID.
+            BUNDLE_USAGE_POLICY (incomplete, or missing where a pack asks for one), BUNDLE_EXPIRED,
+            BUNDLE_NOT_YET_VALID.
     """
     raw = _decoded(payload)
     bundle = Bundle(
@@ -109,11 +134,16 @@ def parse_bundle(payload: bytes, federation: Federation, now: dt.datetime) -> Bu
         valid_to=_time(raw["valid_to"]),
         packs=tuple(raw["packs"]),
         policy=raw["policy"],
+        usage_policy=UsagePolicy.parse(raw["usage_policy"]) if raw["usage_policy"] else None,
+        next_change=_day(raw["next_change"]),
     )
     if bundle.valid_from >= bundle.valid_to:
         raise _malformed("valid_to must be later than valid_from")
+    if bundle.next_change is not None and bundle.valid_to > _midnight(bundle.next_change):
+        raise _malformed("valid_to must not be later than next_change")
     unseal(bundle.policy, f"bundle of {bundle.node}")
     _check_address(bundle, federation)
+    _check_usage_policy(bundle, federation)
     if now >= bundle.valid_to:
         raise PolicyError(f"expired at {raw['valid_to']}", file="bundle", reason="BUNDLE_EXPIRED")
     if now < bundle.valid_from:
@@ -127,7 +157,8 @@ def compile_bundle(bundle: Bundle, words: Vocabulary | Federation) -> Policy:
     Raises:
         PolicyError: a rule is refused, see `policies.load.load`.
     """
-    return compiled(bundle.policy, words if isinstance(words, Vocabulary) else vocabulary_of(words))
+    vocabulary = words if isinstance(words, Vocabulary) else vocabulary_of(words)
+    return compiled(bundle.policy, vocabulary, bundle.usage_policy.posted(vocabulary) if bundle.usage_policy else None)
 
 
 def _decoded(payload: bytes) -> dict[str, Any]:
@@ -163,6 +194,31 @@ def _check_address(bundle: Bundle, federation: Federation) -> None:
         raise _misdirected("is for a node that is not registered")
     if federation.nodes[bundle.node].agency != bundle.agency:
         raise _misdirected("names an agency that does not own the node")
+
+
+def _check_usage_policy(bundle: Bundle, federation: Federation) -> None:
+    """Source: Cal. Civ. Code 1798.90.51(b) (rule CA-5): posted before the node is active."""
+    if bundle.usage_policy is not None:
+        return
+    for pack in (*federation.nodes[bundle.node].presets, *bundle.packs):
+        known = pack_metadata(pack) if (PACKS / f"{pack}.csv").is_file() else None
+        if known is not None and known.usage_policy:
+            raise PolicyError(f"pack {pack} asks for a usage policy, and none is posted", file="bundle", reason=REASON)
+
+
+def _midnight(day: dt.date) -> dt.datetime:
+    return dt.datetime.combine(day, dt.time(), dt.UTC)
+
+
+def _day(text: str) -> dt.date | None:
+    if not text:
+        return None
+    try:
+        if _DAY.fullmatch(text):
+            return dt.date.fromisoformat(text)
+    except ValueError:
+        pass
+    raise _malformed("next_change must be empty or a day like 2026-01-31")
 
 
 def _text(time: dt.datetime) -> str:

@@ -35,6 +35,12 @@ FACTS: Mapping[str, Holder] = MappingProxyType(
         "own-node": Holder.BROKER,
         "declaration": Holder.BROKER,  # given by this party to the node's agency, and valid
         "mou": Holder.BROKER,
+        "trained": Holder.BROKER,  # the training that this person, or the whole agency, is registered with is current
+        "selected-staff": Holder.BROKER,  # registered as selected for searches by part of a plate
+        "limitation-5y": Holder.BROKER,  # the offence named is barred after five years, or is not a known one
+        "limitation-8y": Holder.BROKER,
+        "limitation-10y": Holder.BROKER,
+        "unposted-purpose": Holder.BROKER,  # the node's posted usage policy does not list the purpose
         "hot-list-match": Holder.NODE,
         "mobile-camera": Holder.NODE,
     }

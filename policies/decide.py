@@ -14,16 +14,20 @@ from dataclasses import dataclass
 from comity.decision import NO_OBLIGATIONS, Decision, Effect, Layer, MatchedRule, Obligations, Pep
 from comity.errors import PolicyError
 from comity.federation import Federation, Node
-from comity.purpose import Authority
-from policies.engine import Asked, Policy, Verdict
+from comity.purpose import Act, Authority
+from policies.conditions import Facts
+from policies.breadth import within_breadth
+from policies.engine import Asked, Place, Policy, Verdict, Wanted
 from policies.parties import Party
 from policies.request import Question, has_case
 from policies.retention import DAY_S, retention_s
+from policies.shadow import Shadow
 from policies.vocabulary import node_word, vocabulary_of
 
 __all__ = ["Decider", "Question", "has_case", "searchable_days"]
 
 MAX_RULINGS = 65_536
+MAX_WANTED = 1_024
 REGISTERED = MatchedRule(
     rule="FED-5",
     effect="deny",
@@ -41,58 +45,122 @@ class _Ruling:
     reason: str
     rules: tuple[MatchedRule, ...] = ()
     obligations: Obligations = NO_OBLIGATIONS
+    quotas: tuple[tuple[str, int], ...] = ()
 
 
 _Verdicts = tuple[Verdict | None, ...]
-_Class = tuple[tuple[object, ...], _Verdicts]
+_Same = tuple[object, ...]  # what a ruling depends on beside verdicts
+_Who = tuple[str, str, str, Act, Facts]
+
+
+class _Cohort:
+    """Nodes that no rule of either layer tells apart, and whose owners are of one state. Compared by identity."""
+
+    __slots__ = ("fits", "of_federation", "of_node", "policy", "state")
+
+    def __init__(self, policy: Policy | None, fits: bool, of_federation: Place, of_node: Place, state: str) -> None:
+        self.policy, self.fits, self.of_federation, self.of_node, self.state = (
+            policy,
+            fits,
+            of_federation,
+            of_node,
+            state,
+        )
 
 
 class Decider:
-    """Decides for one enforcement point under one version of the federation's policy; safe under threads."""
+    """Decides for one enforcement point under one version of the federation's policy; safe under threads.
 
-    def __init__(self, federation: Federation, federation_policy: Policy, pep: Pep, new_id: Callable[[], str]) -> None:
+    `shadow`: hears of remembered answers that were used.
+    """
+
+    def __init__(
+        self,
+        federation: Federation,
+        federation_policy: Policy,
+        pep: Pep,
+        new_id: Callable[[], str],
+        shadow: Shadow | None = None,
+    ) -> None:
         self.federation = federation
         self.federation_policy = federation_policy
         self.pep = pep
+        self.shadow = shadow
         self.vocabulary = vocabulary_of(federation)
         self.states = {a.id: a.state for a in federation.agencies.values()}
         self.owners = {n.id: n.agency for n in federation.nodes.values()}
         self._new_id = new_id
-        self._rulings: dict[_Class, _Ruling] = {}
+        self._rulings: dict[_Same, dict[_Verdicts, _Ruling]] = {}
+        self._remembered = 0
+        self._wanted: dict[_Who, Wanted] = {}
+        self._cohort_of: dict[str, _Cohort] = {}
+        self._cohorts: dict[tuple[Policy | None, Place, Place, str], _Cohort] = {}
         if federation_policy.vocabulary != self.vocabulary:
             raise PolicyError("was compiled for another directory", file="federation policy")
 
     def decide(self, question: Question, targets: Sequence[tuple[str, Policy | None]]) -> tuple[Decision, ...]:
         """One decision a target, in order. None in place of a node's policy is a deny: it was never shown."""
-        fits = {id(p): p.vocabulary == self.vocabulary for _, p in targets if p is not None}
         unnamed = self._unnamed(question)
         session = None if unnamed else _Session(self, question)
         out = []
         for node_id, policy in targets:
             # Step 1
-            if session is None or not self.vocabulary.node.names(node_word(node_id)):
+            cohort = self._cohort_of.get(node_id)
+            if cohort is None or cohort.policy is not policy:
+                cohort = self._find_cohort(node_id, policy)
+            if session is None or cohort is None:
                 ruling = _not_registered(unnamed or ["the node"])
-            elif policy is not None and not fits[id(policy)]:
-                ruling = _undecided("the node's policy was made for another version of the directory")
             else:
-                ruling = session.ruling(node_id, policy)
+                ruling = session.ruling(node_id, cohort)
             out.append(self._decision(node_id, policy, question, ruling))
+        if self.pep is Pep.BROKER:
+            return within_breadth(question.requester_agency, out, self.owners, self.states)
         return tuple(out)
 
-    def remembered(self, key: _Class, work_out: Callable[[_Verdicts], _Ruling]) -> _Ruling:
-        """The ruling on a class of requests. A verdict is one object of one version, so no version answers another's.
+    def wanted(self, agency: str, q: Question, act: Act, facts: Facts) -> Wanted:
+        """The request as policies match it, one object for equal ones while it is remembered."""
+        key = (agency, q.role, q.purpose, act, facts)
+        found = self._wanted.get(key)
+        if found is None:
+            if len(self._wanted) >= MAX_WANTED:
+                self._wanted = {}
+            found = self._wanted[key] = Wanted(*key)
+        return found
 
-        A fault is not remembered: it is looked into again each time.
+    def rulings(self, same: _Same) -> dict[_Verdicts, _Ruling]:
+        """Rulings that were worked out for questions with this in common."""
+        return self._rulings.setdefault(same, {})
+
+    def remember(self, known: dict[_Verdicts, _Ruling], verdicts: _Verdicts, ruling: _Ruling) -> None:
+        """Keep a ruling. A verdict is one object of one version, so no version answers another's.
+
+        A fault is not kept: it is looked into again each time.
         """
-        known = self._rulings.get(key)
-        if known is None:
-            known = work_out(key[1])
-            if any(v is not None and v.fault for v in key[1]):
-                return known
-            if len(self._rulings) >= MAX_RULINGS:
-                self._rulings = {}
-            self._rulings[key] = known
-        return known
+        if any(v is not None and v.fault for v in verdicts):
+            return
+        if self._remembered >= MAX_RULINGS:
+            self._rulings, self._remembered = {}, 0
+        self._remembered += 1
+        known[verdicts] = ruling
+
+    def _find_cohort(self, node_id: str, policy: Policy | None) -> _Cohort | None:
+        of_federation = self.federation_policy.place(node_id)
+        if of_federation is None:
+            return None
+        fits = policy is None or policy.vocabulary == self.vocabulary
+        of_node = policy.place(node_id) if policy is not None and fits else 0
+        if of_node is None:
+            return None
+        state = self.states[self.owners[node_id]]
+        if len(self._cohorts) > 4 * len(self.owners):
+            # versions that were replaced go with them
+            self._cohorts, self._cohort_of = {}, {}
+        key = (policy, of_federation, of_node, state)
+        cohort = self._cohorts.get(key)
+        if cohort is None:
+            cohort = self._cohorts[key] = _Cohort(policy, fits, of_federation, of_node, state)
+        self._cohort_of[node_id] = cohort
+        return cohort
 
     def _unnamed(self, q: Question) -> list[str]:
         words = self.vocabulary
@@ -117,6 +185,7 @@ class Decider:
             approved=question.approved is True,
             reason_code=ruling.code,
             reason=ruling.reason,
+            quotas=ruling.quotas,
         )
 
 
@@ -132,36 +201,68 @@ class _Session:
             Party(question, decider.federation.agencies[a], decider.federation, decider.states, on_behalf=i > 0)
             for i, a in enumerate(ids)
         ]
-        self._asked: dict[tuple[int, int, int], Asked] = {}
+        # towards these the parties stand in a relation of their own, towards all others in that of their state
+        self._special = set(ids).union(*(p.known_to for p in self.parties))
+        self._asked: dict[tuple[Policy, str], tuple[Asked, ...] | Verdict] = {}
+        self._known: dict[_Cohort, _Ruling] = {}
         self._doubts = question.doubts
-        self._same = (question.authority, question.approved, self._doubts, tuple(ids))
+        self._rulings = decider.rulings((question.authority, question.approved, self._doubts, tuple(ids)))
+        self._offer = decider.shadow.offer if decider.shadow else None
+        self._doubted = decider.shadow.doubted if decider.shadow else None
 
-    def ruling(self, node_id: str, policy: Policy | None) -> _Ruling:
+    def ruling(self, node_id: str, cohort: _Cohort) -> _Ruling:
         """What both layers say of all parties at the node."""
-        # Step 3
-        verdicts = tuple(
-            None if layer is None else self._verdict(layer, number, node_id)
-            for layer in (self.decider.federation_policy, policy)
-            for number in range(len(self.parties))
-        )
-        return self.decider.remembered((self._same, verdicts), self._strictest)
+        if self.decider.owners[node_id] in self._special:
+            return self._worked_out(node_id, cohort, self.decider.owners[node_id])
+        known = self._known.get(cohort)
+        if known is None:
+            known = self._known[cohort] = self._worked_out(node_id, cohort, cohort.state)
+        return known
 
-    def _verdict(self, policy: Policy, number: int, node_id: str) -> Verdict:
-        party = self.parties[number]
-        facts = party.facts(self.decider.owners[node_id])
-        # the party holds its facts and the caller its policies, so these ids stay theirs
-        key = (id(policy), number, id(facts))
-        asked = self._asked.get(key)
+    def _worked_out(self, node_id: str, cohort: _Cohort, relation: str) -> _Ruling:
+        if not cohort.fits:
+            return _undecided("the node's policy was made for another version of the directory")
+        # Step 3
+        verdicts = self._verdicts(self.decider.federation_policy, cohort.of_federation, node_id, relation)
+        if cohort.policy is None:
+            verdicts += [None] * len(self.parties)
+        else:
+            verdicts += self._verdicts(cohort.policy, cohort.of_node, node_id, relation)
+        key = tuple(verdicts)
+        ruling = self._rulings.get(key)
+        if ruling is None:
+            ruling = self._strictest(key)
+            self.decider.remember(self._rulings, key, ruling)
+        return ruling
+
+    def _verdicts(self, policy: Policy, place: Place, node_id: str, relation: str) -> list[Verdict | None]:
+        # owners in the same relation have the same facts, and no agency is called as a state is
+        asked = self._asked.get((policy, relation))
         if asked is None:
-            q = self.question
-            if q.act is None:
-                return Verdict(allowed=False, fault="the kind of search was not understood")
-            try:
-                asked = policy.ask(party.agency.id, q.role, q.purpose, q.act, facts)
-            except PolicyError:
-                return Verdict(allowed=False, fault="the request names what is not registered")
-            self._asked[key] = asked
-        return policy.verdict(asked, node_id)
+            asked = self._asked[policy, relation] = self._ask(policy, node_id)
+        if isinstance(asked, Verdict):
+            return [asked] * len(self.parties)
+        out: list[Verdict | None] = []
+        for one in asked:
+            known = one.known.get(place)
+            if known is None:
+                known = policy.verdict_at(one, place, node_id, self._doubted)
+            elif self._offer is not None:
+                self._offer(policy, one, node_id)
+            out.append(known)
+        return out
+
+    def _ask(self, policy: Policy, node_id: str) -> tuple[Asked, ...] | Verdict:
+        """What the policy makes of every party towards the node's owner, or the fault."""
+        q, owner = self.question, self.decider.owners[node_id]
+        if q.act is None:
+            return Verdict(allowed=False, fault="the kind of search was not understood")
+        try:
+            return tuple(
+                policy.asked(self.decider.wanted(p.agency.id, q, q.act, p.facts(owner))) for p in self.parties
+            )
+        except PolicyError:
+            return Verdict(allowed=False, fault="the request names what is not registered")
 
     def _strictest(self, verdicts: _Verdicts) -> _Ruling:
         """Step 4: the first of these that is true: doubt, a deny, no policy, no allow, no warrant; else a permit."""
@@ -190,9 +291,13 @@ class _Session:
         duties = NO_OBLIGATIONS
         for v in verdicts:
             duties = duties.join(v.obligations) if v else duties
-        return self._permit(rules, duties, left)
+        quotas = {(r.id, r.duties.quota_per_day) for v in verdicts if v for r in v.rules}
+        counted = tuple(sorted((rule, most) for rule, most in quotas if most is not None))
+        return self._permit(rules, duties, counted, left)
 
-    def _permit(self, rules: tuple[MatchedRule, ...], duties: Obligations, left: list[str]) -> _Ruling:
+    def _permit(
+        self, rules: tuple[MatchedRule, ...], duties: Obligations, quotas: tuple[tuple[str, int], ...], left: list[str]
+    ) -> _Ruling:
         if duties.warrant and self.question.authority is not Authority.JUDICIAL_WARRANT:
             reason = "refused: a judicial warrant is required"
             return _Ruling(effect=Effect.DENY, code="WARRANT_REQUIRED", rules=rules, reason=reason)
@@ -201,7 +306,9 @@ class _Session:
             reason += ", once a supervisor of the requester's agency has signed too"
         if left:
             reason += f"; {_listed(left)} is left to the node, which alone knows its facts"
-        return _Ruling(effect=Effect.PERMIT, code="PERMITTED", rules=rules, obligations=duties, reason=reason)
+        return _Ruling(
+            effect=Effect.PERMIT, code="PERMITTED", rules=rules, obligations=duties, reason=reason, quotas=quotas
+        )
 
     def _denied(self, verdicts: _Verdicts, rules: tuple[MatchedRule, ...]) -> str:
         n = len(self.parties)

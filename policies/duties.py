@@ -10,9 +10,9 @@ from comity.decision import NO_OBLIGATIONS, Obligations, Redaction
 REDACTIONS = {level.word: level for level in Redaction}
 RIGHT = (
     "right is -, advice, or terms joined by ; of window_days<=N, redact=LEVEL, approval=supervisor, "
-    "warrant=judicial, quota_per_day<=N"
+    "warrant=judicial, quota_per_day<=N, breadth<=N"
 )
-_BOUND = re.compile(r"(window_days|quota_per_day)<=(0|[1-9][0-9]{0,5})\Z")
+_BOUND = re.compile(r"(window_days|quota_per_day|breadth)<=(0|[1-9][0-9]{0,5})\Z")
 
 
 def parse_duties(text: str) -> Obligations:
@@ -38,8 +38,10 @@ def _with(out: Obligations, term: str) -> Obligations:
     bound = _BOUND.match(term)
     if bound and bound[1] == "window_days":
         return replace(out, window_days=int(bound[2]))
-    if bound:
+    if bound and bound[1] == "quota_per_day":
         return replace(out, quota_per_day=int(bound[2]))
+    if bound:
+        return replace(out, breadth=int(bound[2]))
     if term == "approval=supervisor":
         return replace(out, approval=True)
     if term == "warrant=judicial":

@@ -49,11 +49,14 @@ class _Enforcer(casbin.Enforcer):  # type: ignore[misc]
 
 
 class StockEnforcer:
-    """Casbin over one policy's rules. Not for two threads at once: the caller holds a lock."""
+    """Casbin over one policy's rules. Not for two threads at once: the caller holds a lock.
 
-    def __init__(self, rules: Iterable[Rule], vocabulary: Vocabulary) -> None:
+    `own_model`: the text of another model than the shipped one.
+    """
+
+    def __init__(self, rules: Iterable[Rule], vocabulary: Vocabulary, own_model: str = "") -> None:
         model = Model()
-        model.load_model_from_text(model_text())
+        model.load_model_from_text(own_model or model_text())
         rules = tuple(rules)
         model.model["p"]["p"].policy = [list(r.cells) for r in rules]
         enforcer = _Enforcer(model)

@@ -1,8 +1,11 @@
 """One immutable version of a policy, decided by Casbin, remembered by class.
 
-request --> a bit mask per column: which rules match it there --> class = those masks together
-unseen class: Casbin's own `enforce` decides it; what it matched must be what the masks say
-seen class:   the answer is taken from this version's memory
+request --> a bit mask per column: which rules match it there --> class = the rules that all of them share
+unseen class:         Casbin's own `enforce` decides it; what it matched must be what the masks say
+seen class:           the answer is taken from this version's memory, and one in a hundred is decided by Casbin again
+seen, by other masks: the same, and Casbin decides it once more afterwards
+a difference:         from then on Casbin alone decides, at every node
+new version:          decides the classes that the old one was asked about most, before it takes its place
 """
 
 from __future__ import annotations
@@ -18,13 +21,20 @@ from comity import jcs
 from comity.decision import NO_OBLIGATIONS, Layer, MatchedRule, Obligations
 from comity.errors import PolicyError
 from comity.purpose import Act
-from policies.conditions import Condition, Facts, Truth
+from policies.conditions import Facts, Truth
 from policies.enforcer import MODEL_SHA256, StockEnforcer
 from policies.load import ANY_ACT, COLUMNS, Rule, load
 from policies.vocabulary import Dimension, Vocabulary, node_word
+from policies.wanted import UNPOSTED, Term, Wanted, term_of
+
+__all__ = ["UNPOSTED", "Alarm", "Asked", "Place", "Policy", "Verdict", "Wanted", "compiled"]
 
 MAX_CLASSES = 65_536
 Alarm = Callable[[str], None]
+MAX_ASKED = 512  # requests that one version keeps matched
+MAX_WARMED = 512
+# A node as one policy sees it: the mask of the rules that name it; its id where masks are not to be trusted.
+Place = int | str
 _Key = tuple[int, ...]
 
 
@@ -51,26 +61,51 @@ class Verdict:
 
 
 class Asked:
-    """A request without its node, so that the rest is matched once for all nodes. Made by `Policy.ask`."""
+    """What one policy makes of a wanted request, before any node. Made by `Policy.ask`."""
 
-    __slots__ = ("act", "facts", "key", "known", "left", "matched", "purpose", "role", "who")
+    __slots__ = ("key", "known", "left", "matched", "seen", "wanted")
 
-    def __init__(self, who: str, role: str, purpose: str, act: str, facts: Facts) -> None:
-        self.who, self.role, self.purpose, self.act, self.facts = who, role, purpose, act, facts
-        self.key: _Key = ()
-        self.matched = self.left = 0
-        self.known: dict[int, Verdict] = {}
+    def __init__(self, wanted: Wanted, key: _Key, matched: int, left: int) -> None:
+        self.wanted, self.key, self.matched, self.left = wanted, key, matched, left
+        self.known: dict[Place, Verdict] = {}
+        self.seen = _Seen(wanted)
+
+
+class _Seen:
+    """How often a class was asked about, with one request and one node of it: what warming decides anew."""
+
+    __slots__ = ("hits", "nodes", "wanted")
+
+    def __init__(self, wanted: Wanted) -> None:
+        self.wanted = wanted
+        self.hits = 0
+        self.nodes: dict[Place, str] = {}
 
 
 class Policy:
-    """A compiled version: `digest` names model, words and rules; it never changes, a new version replaces it."""
+    """A compiled version: `digest` names model, words and rules; it never changes, a new version replaces it.
 
-    def __init__(self, rules: tuple[Rule, ...], vocabulary: Vocabulary, alarm: Alarm) -> None:
+    `posted`: the purposes (leaves) that the node's usage policy lists, or None where there is no usage policy.
+    `canonical`: the masks and the model are known to mean the same, and never differed. A version that is not is
+    decided by Casbin at every node, and nothing of it is remembered.
+    """
+
+    def __init__(
+        self,
+        rules: tuple[Rule, ...],
+        vocabulary: Vocabulary,
+        alarm: Alarm,
+        posted: frozenset[str] | None = None,
+        model: str = "",
+    ) -> None:
         self.rules = rules
         self.vocabulary = vocabulary
-        self.digest = _digest(rules, vocabulary)
+        self.posted = posted
+        model_sha256 = hashlib.sha256(model.encode()).hexdigest() if model else MODEL_SHA256
+        self.canonical = model_sha256 == MODEL_SHA256
+        self.digest = _digest(rules, vocabulary, posted, model_sha256)
         self._alarm = alarm
-        self._stock = StockEnforcer(rules, vocabulary)
+        self._stock = StockEnforcer(rules, vocabulary, model)
         # A lock, since Casbin's evaluator keeps the request it is at in itself; few requests come this far.
         self._lock = threading.Lock()
         self._shown = {(r.id, layer): _matched(r, layer) for r in rules for layer in Layer}
@@ -79,21 +114,31 @@ class Policy:
         self._conditions = self._by_condition()
         self._allow = self._having("allow")
         self._deny = self._having("deny")
-        self._nodes: dict[str, int] = {}
-        self._roles: dict[str, int] = {}
-        self._purposes: dict[str, int] = {}
-        self._memory: dict[_Key, dict[int, Verdict]] = {}
-        self._classes = 0
+        self._masks: dict[tuple[str, str], int] = {}
+        self._asked: dict[Wanted, Asked] = {}
+        self._memory: dict[_Key, dict[Place, Verdict]] = {}
+        self._seen: dict[_Key, _Seen] = {}
+        self._classes: dict[tuple[int, int], Verdict] = {}
+        self._remembered = 0
 
     @classmethod
-    def compile(cls, text: str, vocabulary: Vocabulary, *, file: str = "", alarm: Alarm | None = None) -> Policy:
+    def compile(
+        cls,
+        text: str,
+        vocabulary: Vocabulary,
+        *,
+        file: str = "",
+        alarm: Alarm | None = None,
+        posted: frozenset[str] | None = None,
+        model: str = "",
+    ) -> Policy:
         """The version that the sealed `text` states. `alarm` hears of every class that Casbin and the masks judge
-        differently.
+        differently. `model`: the text of a Casbin model in place of the shipped one.
 
         Raises:
-            PolicyError: the text is refused by the loader, or the model is not the one shipped.
+            PolicyError: the text is refused by the loader, or the shipped model was changed.
         """
-        return cls(load(text, vocabulary, file), vocabulary, alarm or _log_alarm)
+        return cls(load(text, vocabulary, file), vocabulary, alarm or _log_alarm, posted, model)
 
     def ask(self, who: str, role: str, purpose: str, act: Act, facts: Facts) -> Asked:
         """The request, matched in every column but the node's.
@@ -101,44 +146,70 @@ class Policy:
         Raises:
             PolicyError: with reason NOT_REGISTERED, if a word is not a registered leaf.
         """
-        words = self.vocabulary
-        if not (words.who.names(who) and words.role.names(role) and words.purpose.names(purpose)):
-            raise PolicyError("agency, role or purpose is not registered", reason="NOT_REGISTERED")
-        if type(facts) is not Facts or type(act) is not Act:
-            raise PolicyError("the kind of search is not registered, or facts are missing", reason="NOT_REGISTERED")
-        acts = self._terms["act"]
-        columns = (
-            self._mask("who", who, words.who),
-            self._remembered(self._roles, "role", role, words.role),
-            self._remembered(self._purposes, "purpose", purpose, words.purpose),
-            acts.get(act, 0) | acts.get(ANY_ACT, 0),
-        )
-        true, left = self._judge(facts)
-        anywhere = columns[0] & columns[1] & columns[2] & columns[3]
-        asked = Asked(who, role, purpose, str(act), facts)
-        asked.key = (*columns, true, left)
-        asked.matched, asked.left = anywhere & true, anywhere & left
-        asked.known = self._memory.setdefault(asked.key, {})
+        return self.asked(Wanted(who, role, purpose, act, facts))
+
+    def asked(self, wanted: Wanted) -> Asked:
+        """As `ask`; the same object is matched once.
+
+        Raises:
+            PolicyError: as `ask`.
+        """
+        asked = self._asked.get(wanted)
+        if asked is None:
+            wanted.check(self.vocabulary)
+            if len(self._asked) >= MAX_ASKED:
+                self._asked = {}
+            asked = self._asked[wanted] = self._match(wanted)
+        asked.seen.hits += 1
         return asked
+
+    def place(self, node_id: str) -> Place | None:
+        """The node as this policy sees it: where two nodes have the same, it answers the same. None: no such node."""
+        word = node_word(node_id)
+        if not self.vocabulary.node.names(word):
+            return None
+        return self._mask("node", word, self.vocabulary.node) if self.canonical else node_id
 
     def verdict(self, asked: Asked, node_id: str) -> Verdict:
         """What this policy says of `asked` at the node; a fault if the node is not registered."""
-        mask = self._nodes.get(node_id)
-        if mask is None:
-            word = node_word(node_id)
-            if not self.vocabulary.node.names(word):
-                return Verdict(allowed=False, fault="the node is not registered")
-            mask = self._nodes[node_id] = self._mask("node", word, self.vocabulary.node)
-        found = asked.known.get(mask)
-        return found if found is not None else self._unseen(asked, node_id, mask)
+        place = self.place(node_id)
+        if place is None:
+            return Verdict(allowed=False, fault="the node is not registered")
+        return self.verdict_at(asked, place, node_id)
+
+    def verdict_at(
+        self, asked: Asked, place: Place, node_id: str, doubted: Callable[[Policy, Asked, str], None] | None = None
+    ) -> Verdict:
+        """As `verdict`, where the node's place is known already.
+
+        `doubted` hears of an answer that is Casbin's for the same rules, but was never asked with these columns.
+        """
+        found = asked.known.get(place)
+        if found is not None:
+            return found
+        if not (self.canonical and isinstance(place, int)):
+            return self._by_casbin_only(asked, node_id)
+        matched, left = asked.matched & place, asked.left & place
+        verdict = self._classes.get((matched, left))
+        if verdict is None:
+            verdict = self._unseen(asked, node_id, matched, left)
+            if verdict.fault:
+                return verdict
+        elif doubted is not None:
+            doubted(self, asked, node_id)
+        if self._remembered >= MAX_CLASSES:
+            self._forget()
+        self._remembered += 1
+        asked.seen.nodes[place] = node_id
+        asked.known[place] = verdict
+        return verdict
 
     def by_casbin(self, asked: Asked, node_id: str) -> Verdict:
         """The same from Casbin alone, without masks or memory; a fault if it fails."""
+        w = asked.wanted
         try:
             with self._lock:
-                allowed, rows = self._stock.decide(
-                    node_word(node_id), asked.who, asked.role, asked.purpose, asked.act, asked.facts
-                )
+                allowed, rows = self._stock.decide(node_word(node_id), w.who, w.role, w.purpose, str(w.act), w.facts)
         except Exception as e:
             # Whatever goes wrong in an evaluator, the answer is a refusal; the type says enough for a log.
             self._alarm(f"policy {self.digest[:12]}: the engine failed with {type(e).__name__}")
@@ -147,38 +218,95 @@ class Policy:
         duties = _join(rules) if allowed else NO_OBLIGATIONS
         return Verdict(allowed=allowed, rules=rules, shown=self._as_shown(rules), obligations=duties)
 
-    def _unseen(self, asked: Asked, node_id: str, mask: int) -> Verdict:
+    def check_again(self, asked: Asked, node_id: str) -> bool:
+        """Whether Casbin still says what is remembered of the class. If not, an alarm, and masks and memory are
+        trusted no more: Casbin decides at every node for as long as this version lasts.
+        """
+        place = self.place(node_id)
+        known = asked.known.get(place) if place is not None else None
+        if known is None:
+            return True
+        stock = self.by_casbin(asked, node_id)
+        if (stock.fault, stock.allowed, stock.rules) == ("", known.allowed, known.rules):
+            return True
+        self._alarm(f"policy {self.digest[:12]}: Casbin and what is remembered of a request at {node_id} differ")
+        self.canonical = False
+        for remembered in tuple(self._memory.values()):
+            remembered.clear()
+        asked.known.clear()
+        self._forget()
+        return False
+
+    def warm(self, old: Policy, most: int = MAX_WARMED) -> int:
+        """Decide the classes that `old` was asked about most, before this version takes its place.
+
+        Returns how many. Off the hot path: each takes as long as Casbin does.
+        """
+        done = 0
+        for seen in sorted(tuple(old._seen.values()), key=lambda s: -s.hits):
+            try:
+                asked = self.asked(seen.wanted)
+            except PolicyError:  # a word that is not registered any more
+                continue
+            for node_id in tuple(seen.nodes.values()):
+                if done >= most:
+                    return done
+                self.verdict(asked, node_id)
+                done += 1
+        return done
+
+    def _match(self, wanted: Wanted) -> Asked:
+        words = self.vocabulary
+        if self.posted is not None and wanted.purpose not in self.posted:
+            wanted = wanted.unposted()
+        acts = self._terms["act"]
+        columns = (
+            self._mask("who", wanted.who, words.who),
+            self._mask("role", wanted.role, words.role),
+            self._mask("purpose", wanted.purpose, words.purpose),
+            acts.get(wanted.act, 0) | acts.get(ANY_ACT, 0),
+        )
+        true, left = self._judge(wanted)
+        anywhere = columns[0] & columns[1] & columns[2] & columns[3]
+        asked = Asked(wanted, (*columns, true, left), anywhere & true, anywhere & left)
+        if self.canonical:
+            asked.known = self._memory.setdefault(asked.key, asked.known)
+            asked.seen = self._seen.setdefault(asked.key, asked.seen)
+        return asked
+
+    def _by_casbin_only(self, asked: Asked, node_id: str) -> Verdict:
+        stock = self.by_casbin(asked, node_id)
+        # what only the node knows may bear on any rule that mentions it: too many are left, never too few
+        unsure = {term.condition for term, _ in self._conditions if asked.wanted.truth(term) is Truth.LEFT}
+        return replace(stock, left=tuple(r for r in self.rules if r.condition in unsure))
+
+    def _unseen(self, asked: Asked, node_id: str, matched: int, left: int) -> Verdict:
         stock = self.by_casbin(asked, node_id)
         if stock.fault:
             return stock
-        matched = asked.matched & mask
         allowed = bool(matched & self._allow) and not matched & self._deny
         if stock.allowed != allowed or stock.rules != self._of(matched):
             self._alarm(f"policy {self.digest[:12]}: Casbin and the class of a request at {node_id} differ")
             return Verdict(allowed=False, fault="the policy engine contradicts itself")
-        verdict = replace(stock, left=self._of(asked.left & mask))
-        if self._classes >= MAX_CLASSES:
-            self._memory, self._classes = {}, 0
-        self._classes += 1
-        asked.known[mask] = verdict
+        verdict = self._classes[matched, left] = replace(stock, left=self._of(left))
         return verdict
 
+    def _forget(self) -> None:
+        self._memory, self._seen, self._asked, self._classes, self._remembered = {}, {}, {}, {}, 0
+
     def _mask(self, column: str, word: str, dimension: Dimension) -> int:
-        terms, mask = self._terms[column], 0
-        for name in dimension.above[word]:
-            mask |= terms.get(name, 0)
-        return mask
+        known = self._masks.get((column, word))
+        if known is None:
+            terms, known = self._terms[column], 0
+            for name in dimension.above[word]:
+                known |= terms.get(name, 0)
+            self._masks[column, word] = known
+        return known
 
-    def _remembered(self, known: dict[str, int], column: str, word: str, dimension: Dimension) -> int:
-        mask = known.get(word)
-        if mask is None:
-            mask = known[word] = self._mask(column, word, dimension)
-        return mask
-
-    def _judge(self, facts: Facts) -> tuple[int, int]:
+    def _judge(self, wanted: Wanted) -> tuple[int, int]:
         true = left = 0
-        for condition, mask in self._conditions:
-            truth = condition.holds(facts)
+        for term, mask in self._conditions:
+            truth = wanted.truth(term)
             if truth is Truth.TRUE:
                 true |= mask
             elif truth is Truth.LEFT:
@@ -191,10 +319,11 @@ class Policy:
             out[rule.cells[at]] = out.get(rule.cells[at], 0) | self._bit[rule.row]
         return out
 
-    def _by_condition(self) -> tuple[tuple[Condition, int], ...]:
-        out: dict[Condition, int] = {}
+    def _by_condition(self) -> tuple[tuple[Term, int], ...]:
+        out: dict[Term, int] = {}
         for rule in self.rules:
-            out[rule.condition] = out.get(rule.condition, 0) | self._bit[rule.row]
+            term = term_of(rule.condition)
+            out[term] = out.get(term, 0) | self._bit[rule.row]
         return tuple(out.items())
 
     def _having(self, effect: str) -> int:
@@ -209,13 +338,15 @@ class Policy:
 
 
 @lru_cache(maxsize=2048)
-def compiled(text: str, vocabulary: Vocabulary) -> Policy:
+def compiled(text: str, vocabulary: Vocabulary, posted: frozenset[str] | None = None) -> Policy:
     """The version that `text` states, compiled once: nodes with the same rules share it and its memory.
+
+    `posted`: see `Policy`.
 
     Raises:
         PolicyError: the text is refused.
     """
-    return Policy.compile(text, vocabulary)
+    return Policy.compile(text, vocabulary, posted=posted)
 
 
 def _matched(rule: Rule, layer: Layer) -> MatchedRule:
@@ -229,8 +360,16 @@ def _join(rules: Iterable[Rule]) -> Obligations:
     return out
 
 
-def _digest(rules: tuple[Rule, ...], vocabulary: Vocabulary) -> str:
-    said = {"model": MODEL_SHA256, "vocabulary": vocabulary.digest, "rules": [list(r.cells) for r in rules]}
+def _digest(
+    rules: tuple[Rule, ...], vocabulary: Vocabulary, posted: frozenset[str] | None, model_sha256: str
+) -> str:
+    said: dict[str, object] = {
+        "model": model_sha256,
+        "vocabulary": vocabulary.digest,
+        "rules": [list(r.cells) for r in rules],
+    }
+    if posted is not None:
+        said["posted"] = sorted(posted)
     return hashlib.sha256(jcs.encode(said)).hexdigest()
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from comity.federation import Agency, Federation
 from comity.purpose import Authority, LegalBasis
 from policies.conditions import NODE_FACTS, Facts
+from policies.offences import LIMITATIONS, limitation_of
 from policies.request import Question
 
 _NOTHING: frozenset[str] = frozenset()
@@ -28,11 +29,17 @@ class Party:
         self._states = states
         self._lookback_days = question.lookback_days or 0
         self._common = _common_facts(question, federation) | {"on-behalf": on_behalf}
+        self._common |= _registered(question, agency, federation)
         self._on_file: dict[str, frozenset[str]] = {}
         for a in federation.agreements:
             if a.from_agency == agency.id and question.day is not None and question.day < a.expires:
                 self._on_file[a.to_agency] = self._on_file.get(a.to_agency, _NOTHING) | {a.kind}
         self._known: dict[tuple[bool, bool, frozenset[str]], Facts] = {}
+
+    @property
+    def known_to(self) -> frozenset[str]:
+        """The owners that hold a paper of this party's."""
+        return frozenset(self._on_file)
 
     def facts(self, owner_id: str) -> Facts:
         """Every fact towards the owner; the same object for owners that stand in the same relation."""
@@ -66,8 +73,24 @@ def _common_facts(q: Question, federation: Federation) -> dict[str, bool | None]
         "administrative-warrant": q.authority is Authority.ADMINISTRATIVE_WARRANT,
         "court-order": q.authority in (Authority.COURT_ORDER, Authority.JUDICIAL_WARRANT),
         "judicial-warrant": q.authority is Authority.JUDICIAL_WARRANT,
+        # the node's own policy says so where it is true
+        "unposted-purpose": False,
     }
+    limitation = limitation_of(q.offence)
+    facts |= {f: f == limitation for f in LIMITATIONS}
     return facts | {f: None if q.node_facts is None else f in q.node_facts for f in NODE_FACTS}
+
+
+def _registered(q: Question, agency: Agency, federation: Federation) -> dict[str, bool]:
+    """What the directory vouches for: of the person who asks, if that is one of this agency's, or of all of it."""
+    # the certificate names the person, and its agency is the requester's: nobody else's training counts
+    person = q.person if agency.id == q.requester_agency else ""
+    kinds = {
+        t.kind
+        for t in federation.training
+        if t.agency == agency.id and q.day is not None and q.day < t.until and t.person in ("", person)
+    }
+    return {"trained": "training" in kinds, "selected-staff": "partial-plates" in kinds}
 
 
 def _upward(role: str, parents: Mapping[str, str]) -> list[str]:

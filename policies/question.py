@@ -26,4 +26,6 @@ def question_of(verified: VerifiedInquiry, now: dt.datetime) -> Question:
         lookback_days=max(0, math.ceil((now - inquiry.begin) / _DAY)),
         approved=bool(verified.approvers),
         day=now.date(),
+        offence=inquiry.purpose.offence,
+        person=inquiry.requester,
     )

@@ -29,7 +29,8 @@ class Question:
     None stands for what was not understood: every decision on it is a deny, with whatever rules also apply.
     `lookback_days`: whole days from the window's begin to now, rounded up. `approved`: a valid signature of a
     supervisor is there. `node_facts`: those of the node's facts that are true; None where they are not known, as
-    at the broker.
+    at the broker. `offence`: as the requester named it, or empty. `person`: the SPIFFE ID of who asks, or empty;
+    whatever these two do not prove is not true.
     """
 
     requester_agency: str
@@ -44,6 +45,8 @@ class Question:
     approved: bool | None
     day: dt.date | None
     node_facts: frozenset[str] | None = None
+    offence: str = ""
+    person: str = ""
 
     def __post_init__(self) -> None:
         """Refuse what a type checker would.
@@ -79,6 +82,8 @@ _TYPES: dict[str, type] = {
     "lookback_days": int,
     "approved": bool,
     "day": dt.date,
+    "offence": str,
+    "person": str,
 }
 _MAY_BE_NONE = {
     "legal_basis": "the legal basis",

@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from types import MappingProxyType
+from collections.abc import Iterable
+from functools import lru_cache
+
+from comity.errors import PolicyError
+from policies.packs import PACKS, pack_metadata
 
 DAY_S = 86_400
 
-# pack -> seconds after which a detection must be gone
-PACK_RETENTION_S: Mapping[str, int] = MappingProxyType(
-    {
-        "us-nh": 180,  # Source: RSA 261:75-b VIII (report): three minutes without an alarm
-        "us-va": 21 * DAY_S,  # Source: Va. Code 2.2-5517 (report)
-        "us-me": 21 * DAY_S,  # Source: 29-A M.R.S. 2117-A (report)
-    }
-)
-
 
 def retention_s(own_s: int, packs: Iterable[str]) -> int:
-    """The seconds that count for a node whose own setting is `own_s` and which follows `packs`."""
-    return min([own_s, *(PACK_RETENTION_S[p] for p in packs if p in PACK_RETENTION_S)])
+    """The seconds that count for a node whose own setting is `own_s` and which follows `packs`.
+
+    A pack that the package does not carry sets no limit here: its agency states it as the node's own. Dates of
+    rules do not count: a limit that is to come, or is past, is kept too.
+
+    Raises:
+        PolicyError: the metadata of a pack that the package carries is missing or refused.
+    """
+    limits = (_limit_s(pack) for pack in packs)
+    return min([own_s, *(s for s in limits if s is not None)])
+
+
+@lru_cache(maxsize=256)
+def _limit_s(pack: str) -> int | None:
+    if not (PACKS / f"{pack}.csv").is_file():
+        return None
+    known = pack_metadata(pack)
+    if known is None:
+        raise PolicyError("has no metadata", file=pack)
+    return known.retention_s

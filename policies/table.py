@@ -18,6 +18,7 @@ from typing import TypeVar
 from comity.decision import Decision, Pep
 from comity.errors import InvalidInput, Violation
 from comity.purpose import Act, Authority, LegalBasis
+from policies.conditions import NODE_FACTS
 from policies.decide import Decider, searchable_days
 from policies.duties import REDACTIONS
 from policies.load import RULE_ID
@@ -32,18 +33,27 @@ EXPECT = ("permit", "deny", "pending")
 MAX_ROWS = 100_000
 _DAYS = re.compile(r"0|[1-9][0-9]{0,6}")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-_WINDOW = re.compile(r"window_days<=(0|[1-9][0-9]{0,6})")
+_WINDOW = re.compile(r"window_days(<=|=)(0|[1-9][0-9]{0,6})")
+# Columns that a table may have beyond those of HEADER. `node_facts`: `none`, or those that are true joined by `;`:
+# the row is then decided as the node does, which alone has them.
+OPTIONAL = ("at", "offence", "person", "node_facts")
 _Word = TypeVar("_Word", bound=enum.StrEnum)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One row: its request as written, and what it expects. `line`: from 1, where the row ends in the file."""
+    """One row: its request as written, and what it expects. `line`: from 1, where the row ends in the file.
+
+    `rules`: each with True if it must be among those matched, False if it must not. `exact`: the window is to be
+    `window_days`, not at most that.
+    """
 
     line: int
     cells: Mapping[str, str]
     window_days: int | None
     redact: str | None
+    rules: tuple[tuple[str, bool], ...] = ()
+    exact: bool = False
 
     @property
     def case(self) -> str:
@@ -113,19 +123,35 @@ def read_table(text: str) -> tuple[Row, ...]:
 
 
 def run_table(rows: tuple[Row, ...], setting: Setting, today: dt.date) -> Iterator[Result]:
-    """Each row's result under both layers, in order. `today` counts where a row names no day."""
-    decider = Decider(setting.federation, setting.federation_policy, Pep.BROKER, new_id=lambda: "")
+    """Each row's result under both layers, in order. `today` counts where a row names no day.
+
+    A row is decided under the rules in force on its day.
+    """
+    deciders: dict[tuple[int, Pep], Decider] = {}
+    days_known: dict[dt.date, Setting] = {}
     for row in rows:
         question = _question(row.cells, today)
+        day = question.day or today
+        then = days_known.get(day) or days_known.setdefault(day, setting.at(day))
+        pep = Pep.BROKER if question.node_facts is None else Pep.NODE
+        decider = deciders.get((id(then.federation_policy), pep))
+        if decider is None:
+            decider = Decider(setting.federation, then.federation_policy, pep, new_id=lambda: "")
+            deciders[id(then.federation_policy), pep] = decider
         node_id = row.cells["node"]
-        (decision,) = decider.decide(question, [(node_id, setting.node_policies.get(node_id))])
+        (decision,) = decider.decide(question, [(node_id, then.node_policies.get(node_id))])
         node = setting.federation.nodes.get(node_id)
         days = searchable_days(question, decision, node) if node else 0
         yield Result(row=row, decision=decision, window_days=days, failures=tuple(_failures(row, decision, days)))
 
 
+def asked(row: Row, today: dt.date) -> Question:
+    """What the row asks of policy. `today` counts where it names no day."""
+    return _question(row.cells, today)
+
+
 def _check_header(header: list[str]) -> None:
-    known = {*HEADER, "at"}
+    known = {*HEADER, *OPTIONAL}
     wrong = [Violation(h or "(empty)", "unknown column") for h in header if h not in known]
     wrong += [Violation(h, "stands twice") for h in sorted(set(header)) if header.count(h) > 1]
     wrong += [Violation(h, "is missing") for h in HEADER if h not in header]
@@ -139,25 +165,31 @@ def _row(line: int, header: list[str], cells: list[str]) -> Row:
     row = dict(zip(header, cells, strict=True))
     if row["expect"] not in EXPECT:
         raise ValueError(f"expect is one of {', '.join(EXPECT)}")
-    if row["rule"] and not RULE_ID.match(row["rule"]):
-        raise ValueError("rule is empty or an id such as SC-1")
-    window, redact = _obligations(row["obligations"])
-    return Row(line=line, cells=row, window_days=window, redact=redact)
+    rules = tuple((term.removeprefix("!"), not term.startswith("!")) for term in row["rule"].split(";") if row["rule"])
+    if not all(RULE_ID.match(rule) for rule, _ in rules):
+        raise ValueError("rule is empty or an id such as SC-1, or several joined by ;, with ! before one not to match")
+    window, redact, exact = _obligations(row["obligations"])
+    return Row(line=line, cells=row, window_days=window, redact=redact, rules=rules, exact=exact)
 
 
-def _obligations(text: str) -> tuple[int | None, str | None]:
+def _obligations(text: str) -> tuple[int | None, str | None, bool]:
     window: int | None = None
     redact: str | None = None
+    exact = False
     for term in text.split(";") if text else ():
         bound = _WINDOW.fullmatch(term.strip())
         level = term.strip().removeprefix("redact=")
         if bound:
-            window = min(int(bound[1]), window) if window is not None else int(bound[1])
+            window = min(int(bound[2]), window) if window is not None else int(bound[2])
+            exact = exact or bound[1] == "="
         elif level != term.strip() and level in REDACTIONS and redact in (None, level):
             redact = level
         else:
-            raise ValueError(f"obligations are window_days<=N and redact=LEVEL joined by ; of {', '.join(REDACTIONS)}")
-    return window, redact
+            raise ValueError(
+                "obligations are window_days<=N or window_days=N, and redact=LEVEL, joined by ;"
+                f" with a LEVEL of {', '.join(REDACTIONS)}"
+            )
+    return window, redact, exact
 
 
 def _question(cells: Mapping[str, str], today: dt.date) -> Question:
@@ -174,7 +206,17 @@ def _question(cells: Mapping[str, str], today: dt.date) -> Question:
         lookback_days=_lookback(cells["lookback_days"], day or today),
         approved={"": False, "supervisor": True}.get(cells["approval"]),
         day=day,
+        offence=cells.get("offence", ""),
+        person=cells.get("person", ""),
+        node_facts=_node_facts(cells.get("node_facts", "")),
     )
+
+
+def _node_facts(text: str) -> frozenset[str] | None:
+    if not text:
+        return None
+    # what is not a fact of the node's proves nothing, so it is left out
+    return NODE_FACTS & frozenset(text.split(";"))
 
 
 def _authority(text: str) -> Authority | None:
@@ -207,13 +249,15 @@ def _outcome(decision: Decision) -> str:
 
 
 def _failures(row: Row, decision: Decision, days: int) -> Iterator[str]:
-    expect, rule, got = row.cells["expect"], row.cells["rule"], _outcome(decision)
+    expect, got = row.cells["expect"], _outcome(decision)
     if got != expect:
         yield f"expected {expect}, got {got}: {decision.reason}"
     matched = [r.rule for r in decision.rules]
-    if rule and rule not in matched:
-        yield f"expected {rule} among the rules matched, got {', '.join(matched) or 'none'}"
-    if row.window_days is not None and days > row.window_days:
-        yield f"expected at most {row.window_days} days searchable, got {days}"
+    for rule, wanted in row.rules:
+        if (rule in matched) is not wanted:
+            among = "among" if wanted else "not to be among"
+            yield f"expected {rule} {among} the rules matched, got {', '.join(matched) or 'none'}"
+    if row.window_days is not None and (days > row.window_days or (row.exact and days < row.window_days)):
+        yield f"expected {'exactly' if row.exact else 'at most'} {row.window_days} days searchable, got {days}"
     if row.redact is not None and decision.obligations.redaction.word != row.redact:
         yield f"expected redaction {row.redact}, got {decision.obligations.redaction.word}"

@@ -15,7 +15,10 @@ MAX_LINKS = 8  # Casbin stops following roles, silently, after ten names: a deny
 # What an agency does -> its group, where that is not the same word.
 GROUP_OF = {"law-enforcement": "police"}
 # Groups that rules may name in any federation, whether or not an agency is in them.
-GROUPS = (*KINDS, "police", "federal-police", "toll")
+GROUPS = (*KINDS, "police", "federal-police", "toll", "ice", "civil-immigration")
+# Of these, what an agency may say that it does: `ice` is any office of U.S. Immigration and Customs Enforcement,
+# `civil-immigration` those of them that enforce civil immigration law, so not Homeland Security Investigations.
+DONE = frozenset({"toll", "ice", "civil-immigration"})
 Link = tuple[str, str]
 
 
@@ -129,7 +132,7 @@ def node_word(node_id: str) -> str:
 
 
 def _who(federation: Federation) -> Dimension:
-    links: set[Link] = {(g, "any-agency") for g in GROUPS}
+    links: set[Link] = {(g, "any-agency") for g in GROUPS} | {("civil-immigration", "ice")}
     for place in federation.jurisdictions:
         links |= {(f"agency-of:{place}", "any-agency"), (f"police-of:{place}", "any-agency")}
     for agency in federation.agencies.values():
@@ -138,7 +141,7 @@ def _who(federation: Federation) -> Dimension:
 
 
 def _groups(agency: Agency, places: Mapping[str, str]) -> set[str]:
-    for word in agency.does & set(GROUPS) - {"toll"}:
+    for word in agency.does & set(GROUPS) - DONE:
         raise PolicyError(f"agency {agency.id}: {word!r} is the name of a group, not something done", file="directory")
     groups = {agency.kind} | {GROUP_OF.get(word, word) for word in agency.does}
     if agency.kind == "federal":

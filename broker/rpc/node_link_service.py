@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import grpc
 import structlog
 
-from audit.entry import policy_entry
+from audit.entry import Draft, policy_entry
 from audit.log import DecisionLog
 from broker.links import Link, Links
-from broker.model import Answer, Lost, PeerReceipt
+from broker.model import Answer, Lost, PeerReceipt, Work
 from broker.ports import Clock, Presence
 from broker.record import outcome_drafts
 from broker.rpc.outbox import Outbox
@@ -53,6 +54,7 @@ class NodeLinkService(pb2_grpc.NodeLinkServiceServicer):
     def __init__(self, attachments: Attachments) -> None:
         self._a = attachments
         self._open: set[Outbox] = set()
+        self._recorded: dict[str, dict[str, Any]] = {}  # the last policy entry of each registered node
 
     def goodbye(self, reason: str) -> None:
         """End every stream, after what is queued on it."""
@@ -101,22 +103,32 @@ class NodeLinkService(pb2_grpc.NodeLinkServiceServicer):
                 raise PolicyError("older than the policy that is in force", reason="POLICY_OLDER")
         except (NotAuthentic, PolicyError, InvalidInput) as error:
             logger.warning("policy refused", node=peer.id, reason=error.reason)
-            await a.log.append(
-                [policy_entry(node=peer.id, digest="", version=0, bundle_hash=b"", taken_up=False, reason=error.reason)]
+            shown = hashlib.sha256(hello.bundle).digest()
+            await self._record(
+                policy_entry(
+                    node=peer.id, digest="", version=0, bundle_hash=shown, taken_up=False, reason=error.reason
+                ),
+                renewed=old is not None,
             )
             raise
-        await a.log.append(
-            [
-                policy_entry(
-                    node=peer.id,
-                    digest=published.policy.digest,
-                    version=published.version,
-                    bundle_hash=published.bundle_hash,
-                    taken_up=True,
-                )
-            ]
+        await self._record(
+            policy_entry(
+                node=peer.id,
+                digest=published.policy.digest,
+                version=published.version,
+                bundle_hash=published.bundle_hash,
+                taken_up=True,
+            ),
+            renewed=old is not None,
         )
         return published
+
+    async def _record(self, draft: Draft, *, renewed: bool) -> None:
+        """Each renewal, and of attachments each change: a node that comes and goes does not fill the log."""
+        node = draft.body["node"]
+        if renewed or self._recorded.get(node) != draft.body:
+            await self._a.log.append([draft])
+            self._recorded[node] = draft.body
 
 
 class _Stream:
@@ -200,7 +212,8 @@ class _Stream:
 
     def _chunk(self, chunk: pb2.OutcomeChunk) -> None:
         inquiry_id = chunk.inquiry_id
-        if not self._link.waits_for(inquiry_id):
+        work = self._link.unanswered(inquiry_id)
+        if work is None:
             self._parts.pop(inquiry_id, None)
             return
         if chunk.HasField("header"):
@@ -213,7 +226,7 @@ class _Stream:
             self._link.answered(inquiry_id, Lost(self._peer.id, "BAD_ANSWER", "the node sent no valid outcome"))
         elif chunk.last:
             del self._parts[inquiry_id]
-            self._link.answered(inquiry_id, parts.answer(self._peer.id, inquiry_id))
+            self._link.answered(inquiry_id, parts.answer(self._peer.id, work))
 
 
 class _Parts:
@@ -229,7 +242,7 @@ class _Parts:
         total = self._header.total_bytes
         return len(self._data) <= min(total, MAX_ANSWER_BYTES) and (not last or len(self._data) == total)
 
-    def answer(self, node: str, inquiry_id: str) -> Answer | Lost:
+    def answer(self, node: str, work: Work) -> Answer | Lost:
         """The whole. The signature is the node's to make and the client's and auditors' to verify.
 
         What the log could not take is refused here: one node's nonsense shall not end a search of many.
@@ -256,10 +269,9 @@ class _Parts:
                 envelope=bytes(self._data),
                 receipt=receipt if h.HasField("receipt") else None,
             )
-            outcome_drafts(inquiry_id, bytes(32), answer)
+            return replace(answer, drafts=tuple(outcome_drafts(work.inquiry_id, work.inquiry_hash, answer)))
         except InvalidInput:
             return bad
-        return answer
 
 
 async def _first(requests: AsyncIterator[pb2.AttachRequest]) -> pb2.AttachRequest:

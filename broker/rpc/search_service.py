@@ -21,7 +21,7 @@ from comity.v1 import search_service_pb2_grpc as pb2_grpc
 
 DEFAULT_DEADLINE_S = 10.0
 MAX_DEADLINE_S = 120.0
-EVENTS_BYTES = 1024 * 1024  # a response is closed when it has grown to this; the limit of a message is 4 MiB
+EVENTS_BYTES = 1024 * 1024  # of one response, a larger event alone in its own; the limit of a message is 4 MiB
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -90,13 +90,15 @@ def _summary(finished: Finished) -> pb2.Summary:
 
 def _pages(events: list[pb2.SearchEvent]) -> list[pb2.SearchResponse]:
     pages: list[pb2.SearchResponse] = []
-    size, page = 0, []
+    page: list[pb2.SearchEvent] = []
+    size = 0
     for event in events:
-        page.append(event)
-        size += event.ByteSize()
-        if size >= EVENTS_BYTES:
+        more = event.ByteSize()
+        if page and size + more > EVENTS_BYTES:
             pages.append(pb2.SearchResponse(events=page))
             size, page = 0, []
+        page.append(event)
+        size += more
     if page:
         pages.append(pb2.SearchResponse(events=page))
     return pages

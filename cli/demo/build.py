@@ -35,6 +35,7 @@ from identity.names import SpiffeId
 from identity.publish import sign_directory
 from policies.bundle import make_bundle
 from policies.packs import load_packs
+from policies.usage import usage_policies
 
 SAMPLE = Path(__file__).parents[2] / "policies" / "sample" / "directory.toml"
 ROLES = ("investigator", "supervisor", "auditor")
@@ -208,7 +209,8 @@ def publish_policy(layout: Layout, node: str, *, version: int, packs: Sequence[s
         valid_from=now - dt.timedelta(minutes=1),
         valid_to=now + POLICY_VALID_FOR,
         packs=packs,
-        policy=load_packs(packs),
+        policy=load_packs(packs, on=now.date()),
+        usage_policy=usage_policies(SAMPLE.parent, federation).get(node),
     )
     key = keys.load_signing_key(layout.authority(federation.nodes[node].agency) / "policy.pem")
     path = layout.node(node) / "policy.bundle.json"

@@ -26,8 +26,8 @@ from cli.shown import Tables
 from cli.words import last_line
 from comity import instants
 from comity.outcome import Tally
-from comity.plate import Plate
 from comity.purpose import Act, Authority, PurposeOfUse
+from comity.query import PlateQuery
 from identity.folder import IdentityFolder
 
 DEADLINE_S = 15.0
@@ -106,7 +106,7 @@ class Play:
         now = instants.now()
         kind, _, reference = step.authority.partition(":")
         asked = Asked(
-            plate=Plate.parse(step.plate, STOLEN_STATE),
+            query=PlateQuery.parse(step.plate, STOLEN_STATE),
             federation=federation.id,
             purpose=PurposeOfUse(code=step.purpose, legal_basis=legal_basis_of(step.purpose, federation.purposes)),
             case_number=step.case,

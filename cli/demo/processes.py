@@ -43,26 +43,28 @@ class Program:
     def __init__(self, kind: str, state: Path) -> None:
         self.kind = kind
         self.state = state
+        self._since = 0  # where this run's part of the log begins
 
     @property
     def pid(self) -> int | None:
         """The process's id, or None if it does not run."""
         try:
-            pid = int((self.state / PID_FILE).read_text(encoding="ascii"))
-            command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            pid, began = (self.state / PID_FILE).read_text(encoding="ascii").split()
+            # A pid is used again; with its start it names one process.
+            return int(pid) if began == _began(int(pid)) else None
         except (OSError, ValueError):
             return None
-        return pid if str(self.state).encode() in command else None
 
     def start(self) -> None:
         """Start it in a session of its own, its log appended to `program.log`."""
         fd = os.open(self.state / LOG_FILE, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         with os.fdopen(fd, "ab") as log:
+            self._since = os.fstat(fd).st_size
             process = subprocess.Popen(
                 [sys.executable, "-m", self.kind, "serve", str(self.state)],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
-        (self.state / PID_FILE).write_text(str(process.pid), encoding="ascii")
+        (self.state / PID_FILE).write_text(f"{process.pid} {_began(process.pid)}", encoding="ascii")
         self._process = process
 
     def wait_for(self, event: str, *, count: int = 1) -> None:
@@ -83,9 +85,9 @@ class Program:
         raise ProgramFailed(f"the {self.kind} in {self.state.name} was not {event} in {READY_WITHIN_S:.0f} s")
 
     def log(self) -> str:
-        """Its log so far."""
+        """Its log since it was started here, or all of it."""
         try:
-            return (self.state / LOG_FILE).read_text(encoding="utf-8", errors="replace")
+            return (self.state / LOG_FILE).read_bytes()[self._since :].decode(errors="replace")
         except OSError:
             return ""
 
@@ -109,6 +111,18 @@ class Program:
                 until = float("inf")
             time.sleep(0.05)
         (self.state / PID_FILE).unlink(missing_ok=True)
+
+
+def _began(pid: int) -> str:
+    """When the process began, in the kernel's ticks; empty if it is gone or a zombie.
+
+    Source: proc(5), /proc/[pid]/stat, fields 3 and 22; the name in field 2 may hold blanks.
+    """
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return "" if fields[0] == "Z" else fields[19]
 
 
 def start_all(broker: Program, nodes: Sequence[Program]) -> None:

@@ -177,6 +177,7 @@ class Obligations(_message.Message):
     APPROVAL_FIELD_NUMBER: _builtins.int
     WARRANT_FIELD_NUMBER: _builtins.int
     QUOTA_PER_DAY_FIELD_NUMBER: _builtins.int
+    BREADTH_FIELD_NUMBER: _builtins.int
     window_days: _builtins.int
     """Days back from now that may be searched; absent: no limit by policy."""
     redaction: Global___Redaction.ValueType
@@ -186,6 +187,8 @@ class Obligations(_message.Message):
     """A judicial warrant is required."""
     quota_per_day: _builtins.int
     """Searches a day; absent: no limit by policy."""
+    breadth: _builtins.int
+    """Nodes that one search may ask for this purpose; absent: no limit by policy."""
     def __init__(
         self,
         *,
@@ -194,15 +197,20 @@ class Obligations(_message.Message):
         approval: _builtins.bool = ...,
         warrant: _builtins.bool = ...,
         quota_per_day: _builtins.int | None = ...,
+        breadth: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_quota_per_day", b"_quota_per_day", "_window_days", b"_window_days", "quota_per_day", b"quota_per_day", "window_days", b"window_days"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_breadth", b"_breadth", "_quota_per_day", b"_quota_per_day", "_window_days", b"_window_days", "breadth", b"breadth", "quota_per_day", b"quota_per_day", "window_days", b"window_days"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_quota_per_day", b"_quota_per_day", "_window_days", b"_window_days", "approval", b"approval", "quota_per_day", b"quota_per_day", "redaction", b"redaction", "warrant", b"warrant", "window_days", b"window_days"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_breadth", b"_breadth", "_quota_per_day", b"_quota_per_day", "_window_days", b"_window_days", "approval", b"approval", "breadth", b"breadth", "quota_per_day", b"quota_per_day", "redaction", b"redaction", "warrant", b"warrant", "window_days", b"window_days"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__breadth: _TypeAlias = _typing.Literal["breadth"]  # noqa: Y015
+    _WhichOneofArgType__breadth: _TypeAlias = _typing.Literal["_breadth", b"_breadth"]  # noqa: Y015
     _WhichOneofReturnType__quota_per_day: _TypeAlias = _typing.Literal["quota_per_day"]  # noqa: Y015
     _WhichOneofArgType__quota_per_day: _TypeAlias = _typing.Literal["_quota_per_day", b"_quota_per_day"]  # noqa: Y015
     _WhichOneofReturnType__window_days: _TypeAlias = _typing.Literal["window_days"]  # noqa: Y015
     _WhichOneofArgType__window_days: _TypeAlias = _typing.Literal["_window_days", b"_window_days"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__breadth) -> _WhichOneofReturnType__breadth | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__quota_per_day) -> _WhichOneofReturnType__quota_per_day | None: ...
     @_typing.overload

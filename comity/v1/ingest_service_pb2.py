@@ -24,21 +24,21 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x63omity/v1/ingest_service.proto\x12\tcomity.v1\"[\n\rIngestRequest\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\'\n\x06\x66ormat\x18\x02 \x01(\x0e\x32\x17.comity.v1.RecordFormat\x12\x0f\n\x07records\x18\x03 \x03(\x0c\"u\n\x0eIngestResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x02 \x01(\r\x12\x12\n\nduplicates\x18\x03 \x01(\r\x12+\n\x08rejected\x18\x04 \x03(\x0b\x32\x19.comity.v1.RejectedRecord\"/\n\x0eRejectedRecord\x12\r\n\x05index\x18\x01 \x01(\r\x12\x0e\n\x06reason\x18\x02 \x01(\t*`\n\x0cRecordFormat\x12\x1d\n\x19RECORD_FORMAT_UNSPECIFIED\x10\x00\x12\x1a\n\x16RECORD_FORMAT_OPENALPR\x10\x01\x12\x15\n\x11RECORD_FORMAT_CSV\x10\x02\x32R\n\rIngestService\x12\x41\n\x06Ingest\x12\x18.comity.v1.IngestRequest\x1a\x19.comity.v1.IngestResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x63omity/v1/ingest_service.proto\x12\tcomity.v1\"[\n\rIngestRequest\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\'\n\x06\x66ormat\x18\x02 \x01(\x0e\x32\x17.comity.v1.RecordFormat\x12\x0f\n\x07records\x18\x03 \x03(\x0c\"u\n\x0eIngestResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x02 \x01(\r\x12\x12\n\nduplicates\x18\x03 \x01(\r\x12+\n\x08rejected\x18\x04 \x03(\x0b\x32\x19.comity.v1.RejectedRecord\"/\n\x0eRejectedRecord\x12\r\n\x05index\x18\x01 \x01(\r\x12\x0e\n\x06reason\x18\x02 \x01(\t*\x97\x01\n\x0cRecordFormat\x12\x1d\n\x19RECORD_FORMAT_UNSPECIFIED\x10\x00\x12\x1a\n\x16RECORD_FORMAT_OPENALPR\x10\x01\x12\x15\n\x11RECORD_FORMAT_CSV\x10\x02\x12\x18\n\x14RECORD_FORMAT_FIWARE\x10\x03\x12\x1b\n\x17RECORD_FORMAT_HIKVISION\x10\x04\x32R\n\rIngestService\x12\x41\n\x06Ingest\x12\x18.comity.v1.IngestRequest\x1a\x19.comity.v1.IngestResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'comity.v1.ingest_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_RECORDFORMAT']._serialized_start=306
-  _globals['_RECORDFORMAT']._serialized_end=402
+  _globals['_RECORDFORMAT']._serialized_start=307
+  _globals['_RECORDFORMAT']._serialized_end=458
   _globals['_INGESTREQUEST']._serialized_start=45
   _globals['_INGESTREQUEST']._serialized_end=136
   _globals['_INGESTRESPONSE']._serialized_start=138
   _globals['_INGESTRESPONSE']._serialized_end=255
   _globals['_REJECTEDRECORD']._serialized_start=257
   _globals['_REJECTEDRECORD']._serialized_end=304
-  _globals['_INGESTSERVICE']._serialized_start=404
-  _globals['_INGESTSERVICE']._serialized_end=486
+  _globals['_INGESTSERVICE']._serialized_start=460
+  _globals['_INGESTSERVICE']._serialized_end=542
 # @@protoc_insertion_point(module_scope)

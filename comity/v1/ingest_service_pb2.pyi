@@ -29,6 +29,10 @@ class _RecordFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RecordFo
     RECORD_FORMAT_OPENALPR: _RecordFormat.ValueType  # 1
     """One JSON object: an alpr_results or an alpr_group, version 1 or 2."""
     RECORD_FORMAT_CSV: _RecordFormat.ValueType  # 2
+    RECORD_FORMAT_FIWARE: _RecordFormat.ValueType  # 3
+    """One JSON object: an AnprFlowObserved, or a notification of some."""
+    RECORD_FORMAT_HIKVISION: _RecordFormat.ValueType  # 4
+    """One EventNotificationAlert in XML, or a multipart body of it and its JPEGs."""
 
 class RecordFormat(_RecordFormat, metaclass=_RecordFormatEnumTypeWrapper):
     """What a record is written in."""
@@ -37,6 +41,10 @@ RECORD_FORMAT_UNSPECIFIED: RecordFormat.ValueType  # 0
 RECORD_FORMAT_OPENALPR: RecordFormat.ValueType  # 1
 """One JSON object: an alpr_results or an alpr_group, version 1 or 2."""
 RECORD_FORMAT_CSV: RecordFormat.ValueType  # 2
+RECORD_FORMAT_FIWARE: RecordFormat.ValueType  # 3
+"""One JSON object: an AnprFlowObserved, or a notification of some."""
+RECORD_FORMAT_HIKVISION: RecordFormat.ValueType  # 4
+"""One EventNotificationAlert in XML, or a multipart body of it and its JPEGs."""
 Global___RecordFormat: _TypeAlias = RecordFormat  # noqa: Y015
 
 @_typing.final

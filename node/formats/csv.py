@@ -81,7 +81,7 @@ class Csv:
             header = headers[head]
             if isinstance(header, BadRecord):
                 return [header]
-            return _Decoder(header, whole).decode(line.strip(b"\r\n"), context)
+            return _Decoder(header, 100.0 if context.alone else whole).decode(line.strip(b"\r\n"), context)
 
         return decode
 

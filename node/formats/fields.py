@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import datetime as dt
 import math
 import re
 from typing import Any
 
+from comity.detection import MAX_WORD_CHARACTERS
 from comity.errors import InvalidInput
 from comity.instants import to_ms
 from comity.plate import Plate
-from node.formats.interface import EARLIEST_MS, MAX_AHEAD_MS, BadRecord, Context
+from node.formats.interface import EARLIEST_MS, MAX_AHEAD_MS, MAX_PICTURE_BYTES, BadRecord, Context
 
 _US = re.compile(r"us-([a-z]{2})\Z")
 _REGION = re.compile(r"([a-z]{2}(-[a-z0-9]{0,4})?)?\Z")
@@ -162,3 +165,25 @@ def permille(value: float, whole: float) -> int:
     if not 0 <= value <= whole:
         raise BadField("BAD_CONFIDENCE")
     return round(value * 1000 / whole)
+
+
+def word(value: Any) -> str:
+    """The value if it is a short plain word, such as a colour; else '', since no read is refused for a colour."""
+    if not isinstance(value, str) or len(value) > MAX_WORD_CHARACTERS or not value.isprintable():
+        return ""
+    return value
+
+
+def jpeg(data: bytes) -> bytes:
+    """`data` if it begins as a JPEG does and is of at most 2 MiB; else nothing, since the read counts without it."""
+    return data if data.startswith(b"\xff\xd8\xff") and len(data) <= MAX_PICTURE_BYTES else b""
+
+
+def jpeg_base64(value: Any) -> bytes:
+    """As `jpeg`, of base64 text."""
+    if not isinstance(value, str) or len(value) > MAX_PICTURE_BYTES // 3 * 4 + 4:
+        return b""
+    try:
+        return jpeg(base64.b64decode(value, validate=True))
+    except (binascii.Error, ValueError):
+        return b""

@@ -10,12 +10,21 @@ from typing import Any, BinaryIO
 
 import orjson
 
-from comity.detection import MAX_WORD_CHARACTERS, Detection
+from comity.detection import Detection
 from comity.errors import InvalidInput
 from node.formats import fields
 from node.formats.fields import BadField
 from node.formats.framing import json_records
-from node.formats.interface import MAX_RAW_BYTES, MAX_RECORD_BYTES, BadRecord, Context, Decode, Read, Record
+from node.formats.interface import (
+    MAX_RAW_BYTES,
+    MAX_RECORD_BYTES,
+    BadRecord,
+    Context,
+    Decode,
+    Pictured,
+    Read,
+    Record,
+)
 
 MAX_RESULTS = 64
 _IMAGES = ("vehicle_crop_jpeg", "plate_crop_jpeg", "overview_jpeg", "image_bytes")
@@ -53,9 +62,9 @@ def decode(raw: bytes, context: Context) -> list[Read]:
     kind = data.get("data_type")
     try:
         if kind == "alpr_group":
-            return [_group(data, context)]
+            return [_pictured(_group(data, context), data, context)]
         if kind == "alpr_results":
-            return _results(data, context)
+            return [_pictured(read, data, context) for read in _results(data, context)]
     except (BadField, InvalidInput) as e:
         return [fields.bad_record(e)]
     return [BadRecord(reason="UNKNOWN_TYPE")]
@@ -161,10 +170,20 @@ def _likeliest(guesses: Any) -> str:
     """The name of the first guess, which agents sort by confidence; '' if it is not a plain word."""
     if not isinstance(guesses, list) or not guesses or not isinstance(guesses[0], dict):
         return ""
-    name = guesses[0].get("name")
-    if not isinstance(name, str) or len(name) > MAX_WORD_CHARACTERS or not name.isprintable():
-        return ""
-    return name
+    return fields.word(guesses[0].get("name"))
+
+
+def _pictured(read: Read, data: dict[str, Any], context: Context) -> Read:
+    """The read with its picture, if it has one and they are asked for: the vehicle before the plate, then the frame."""
+    if not context.pictures or not isinstance(read, Detection):
+        return read
+    best = data.get("best_plate")
+    parts = [data, best] if isinstance(best, dict) else [data]
+    for name in _IMAGES:
+        for part in parts:
+            if jpeg := fields.jpeg_base64(part.get(name)):
+                return Pictured(detection=read, jpeg=jpeg)
+    return read
 
 
 def _image_bytes(data: dict[str, Any]) -> int:

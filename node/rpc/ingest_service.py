@@ -21,6 +21,8 @@ from node.ingest import BATCH_RECORDS, Ingester
 FORMAT_FROM_WIRE = {
     pb2.RECORD_FORMAT_OPENALPR: RecordFormat.OPENALPR,
     pb2.RECORD_FORMAT_CSV: RecordFormat.CSV,
+    pb2.RECORD_FORMAT_FIWARE: RecordFormat.FIWARE,
+    pb2.RECORD_FORMAT_HIKVISION: RecordFormat.HIKVISION,
 }
 
 

@@ -13,8 +13,11 @@ from comity.errors import ConfigError
 from node.store.interface import StoreError
 
 APPLICATION_ID = 0x436D7479
-SCHEMA_VERSION = 1
+# user_version says what a file is; a hot one becomes frozen in a transaction of its own, so that no process that
+# has it open can write to it afterwards.
+HOT, FROZEN, SEALED = 1, 2, 3
 BUSY_S = 10.0
+MAX_IDLE = 4
 
 # A heap with two indexes: a clustered table costs nine times the bytes written. Times are ms UTC, lat and lon
 # 1e-7 degrees, conf 0 to 1000; region, camera, source, make and colour are word.id.
@@ -28,11 +31,26 @@ CREATE INDEX det_c ON det(camera, captured_at, plate);
 """
 
 
-class Segment:
-    """One file: a writer behind a lock, and readers that are lent to one thread at a time."""
+class SegmentGone(Exception):  # not an error: look at the manifest again
+    """The segment is not part of the store any more, or not as it was: its rows are elsewhere."""
 
-    def __init__(self, path: Path) -> None:
+
+class Frozen(Exception):  # not an error: write to the next one
+    """The hot segment takes no more rows."""
+
+
+class Segment:
+    """One file: a writer behind a lock, and readers that are lent to one thread at a time.
+
+    `sealed`: it never changes and is only read.
+    """
+
+    def __init__(self, path: Path, *, sealed: bool = False) -> None:
         self.path = path
+        self.sealed = sealed
+        # Of a sealed one: the oldest time of a class, once it was asked for; None if it has none of it.
+        self.first_of: dict[tuple[str, str], int | None] = {}
+        self._retired = False
         self._write_lock = threading.Lock()
         self._pool_lock = threading.Lock()
         self._writer: sqlite3.Connection | None = None
@@ -47,11 +65,12 @@ class Segment:
             StoreError: the file cannot be written.
             ConfigError: the file is something else.
         """
-        with _faults():
+        with faults():
             with contextlib.suppress(FileExistsError):
                 os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
             connection = sqlite3.connect(path, isolation_level=None, timeout=BUSY_S)
             with contextlib.closing(connection):
+                connection.execute("PRAGMA auto_vacuum=INCREMENTAL")  # so that a purge gives space back
                 connection.execute("PRAGMA journal_mode=WAL")
                 connection.execute("PRAGMA synchronous=FULL")
                 connection.execute("BEGIN IMMEDIATE")
@@ -59,9 +78,9 @@ class Segment:
                     for statement in _SCHEMA.split(";"):
                         connection.execute(statement)
                     connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
-                    connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+                    connection.execute(f"PRAGMA user_version={HOT}")
                 connection.execute("COMMIT")
-                _check(connection, path)
+                _check(connection, path, (HOT, FROZEN))
 
     def open(self) -> None:
         """Return if the file can be read.
@@ -71,20 +90,20 @@ class Segment:
             ConfigError: it is something else, or of another version.
         """
         with self.reading() as connection:
-            _check(connection, self.path)
+            _check(connection, self.path, (SEALED,) if self.sealed else (HOT, FROZEN))
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """A connection that only reads, for one thread at a time; readers do not wait for the writer.
 
         Raises:
+            SegmentGone: it was retired, or the file is not there.
             StoreError: closed, or whatever SQLite cannot do.
         """
         with self._pool_lock:
-            if self._closed:
-                raise _closed()
+            self._still_open()
             connection = self._idle.pop() if self._idle else None
-        with _faults():
+        with faults():
             connection = connection or self._connect(query_only=True)
             try:
                 yield connection
@@ -98,11 +117,12 @@ class Segment:
         """A connection inside a transaction that is committed, and durable, when the block ends without error.
 
         Raises:
+            SegmentGone: as `reading`.
             StoreError: nothing was written.
         """
-        with self._write_lock, _faults():
-            if self._closed:
-                raise _closed()
+        assert not self.sealed
+        with self._write_lock, faults():
+            self._still_open()
             connection = self._writer or self._connect(query_only=False)
             # Kept only after a commit: a connection that failed may hold a half-made transaction.
             self._writer = None
@@ -115,9 +135,52 @@ class Segment:
                 raise
             self._writer = connection
 
+    def growing(self, connection: sqlite3.Connection) -> None:
+        """Return if rows may be added in this transaction of `writing`.
+
+        Raises:
+            Frozen: they may not.
+        """
+        if connection.execute("PRAGMA user_version").fetchone()[0] != HOT:
+            raise Frozen
+
+    def freeze(self) -> None:
+        """No process adds a row from now on. Freezing again does nothing.
+
+        Raises:
+            SegmentGone, StoreError: as `writing`.
+        """
+        with self.writing() as connection:
+            connection.execute(f"PRAGMA user_version={FROZEN}")
+
+    def settle(self) -> None:
+        """Everything is in the main file, and pages without rows are the system's again; as far as readers let.
+
+        Raises:
+            SegmentGone, StoreError: as `writing`.
+        """
+        with self.writing():
+            pass
+        with self._write_lock, faults():
+            if self._writer is not None:
+                # A script, because `execute` steps once, which frees one page.
+                self._writer.executescript("PRAGMA incremental_vacuum")
+                self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+    def retire(self) -> None:
+        """As `close`, but those who come later are told that the rows are elsewhere."""
+        self._retired = True
+        self.close()
+
+    def _still_open(self) -> None:
+        if self._retired:
+            raise SegmentGone
+        if self._closed:
+            raise _closed()
+
     def close(self) -> None:
         """Close what is idle now, and what is in use when it comes back."""
-        with self._write_lock, self._pool_lock, _faults():
+        with self._write_lock, self._pool_lock, faults():
             self._closed = True
             for connection in (*self._idle, *((self._writer,) if self._writer else ())):
                 connection.close()
@@ -125,17 +188,22 @@ class Segment:
 
     def _give_back(self, connection: sqlite3.Connection) -> None:
         with self._pool_lock:
-            if self._closed:
+            if self._closed or len(self._idle) >= MAX_IDLE:
                 connection.close()
             else:
                 self._idle.append(connection)
 
     def _connect(self, *, query_only: bool) -> sqlite3.Connection:
-        # mode=rw: a file that has gone is an error, not a new and empty store.
-        uri = f"{self.path.absolute().as_uri()}?mode=rw"
-        connection = sqlite3.connect(
-            uri, uri=True, isolation_level=None, timeout=BUSY_S, check_same_thread=False, cached_statements=32
-        )
+        # mode=rw: a file that has gone is an error, not a new and empty store. immutable: no locks, no look for a WAL.
+        uri = f"{self.path.absolute().as_uri()}?{'mode=ro&immutable=1' if self.sealed else 'mode=rw'}"
+        try:
+            connection = sqlite3.connect(
+                uri, uri=True, isolation_level=None, timeout=BUSY_S, check_same_thread=False, cached_statements=32
+            )
+        except sqlite3.OperationalError:
+            if self.path.exists():
+                raise
+            raise SegmentGone from None
         try:
             for pragma in ("synchronous=FULL", "secure_delete=ON", "trusted_schema=OFF", "cell_size_check=ON"):
                 connection.execute(f"PRAGMA {pragma}")
@@ -147,11 +215,24 @@ class Segment:
         return connection
 
 
-def _check(connection: sqlite3.Connection, path: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Return when the folder's names are durable.
+
+    Raises:
+        OSError: they may not be.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _check(connection: sqlite3.Connection, path: Path, versions: tuple[int, ...]) -> None:
     application = connection.execute("PRAGMA application_id").fetchone()[0]
     version = connection.execute("PRAGMA user_version").fetchone()[0]
-    if (application, version) != (APPLICATION_ID, SCHEMA_VERSION):
-        raise ConfigError(f"{path.name} is not a detection store of version {SCHEMA_VERSION}", reason="BAD_STORE")
+    if application != APPLICATION_ID or version not in versions:
+        raise ConfigError(f"{path.name} is not a detection store of this version", reason="BAD_STORE")
 
 
 def _closed() -> StoreError:
@@ -168,7 +249,7 @@ _REASONS = {
 
 
 @contextlib.contextmanager
-def _faults() -> Iterator[None]:
+def faults() -> Iterator[None]:
     """SQLite's and the system's errors as StoreError."""
     try:
         yield

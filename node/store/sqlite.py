@@ -2,61 +2,73 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
-import os
-import re
-import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import orjson
 
-from comity.detection import MAX_MS, Detection, Match, MatchClass
-from comity.errors import ConfigError
+from comity.detection import Detection, Match, MatchClass
 from comity.instants import from_ms, to_ms
 from comity.plate import Plate
+from comity.query import AreaQuery, ConvoyQuery, PatternQuery
+from node.store.area import condition
 from node.store.confusable import confusable_skeletons
-from node.store.interface import Added, Purged, StoreError, check_search
-from node.store.segment import Segment
+from node.store.convoy import READS, WHO, companions, near, their_reads
+from node.store.expire import Cuts, Expiry, expiry
+from node.store.interface import Added, Gap, Purged, StoreError, check_bounds, check_search
+from node.store.manifest import Piece
+from node.store.partial import conditions
+from node.store.rows import HAS, INSERT, SELECT, Key, Words, detection_of, first_ms, key_of, row_of
+from node.store.rules import ClassRule, unexpired
+from node.store.seal import DAY_S
+from node.store.sealing import Sealer
+from node.store.segment import Frozen, Segment, SegmentGone
+from node.store.shelf import Shelf, View
+from node.store.status import StoreStatus, measure
 
-_SEGMENT = re.compile(r"hot-(\d{1,9})\.db\Z")
-
-# LEFT JOIN, so that the planner starts from det, and a word that is missing shows as NULL and not as no row.
-_FROM = """
-SELECT d.captured_at, d.uid, d.plate, r.text, c.text, s.text, d.lat, d.lon, d.conf, d.image, m.text, o.text
-FROM det d LEFT JOIN word r ON r.id = d.region LEFT JOIN word c ON c.id = d.camera
-  LEFT JOIN word s ON s.id = d.source LEFT JOIN word m ON m.id = d.make LEFT JOIN word o ON o.id = d.colour
-"""
+MAX_HOT_ROWS = 1_000_000
+ATTEMPTS = 100  # a search or a batch begins anew when a seal or a purge changed the folder under it
+_EXACT = "d.skel = :skel AND d.plate = :number AND coalesce(r.text, :state) IN (:state, '')"
+_CONFUSABLE = "d.skel IN (SELECT value FROM json_each(:skels))"
+_WINDOW = " AND d.captured_at >= :begin AND d.captured_at < :end"
 _NEWEST_FIRST = " ORDER BY d.captured_at DESC, d.uid DESC LIMIT :most"
-_EXACT = (
-    _FROM
-    + "WHERE d.skel = :skel AND d.captured_at >= :begin AND d.captured_at < :end"
-    + " AND d.plate = :number AND coalesce(r.text, :state) IN (:state, '')"
-    + _NEWEST_FIRST
-)
-_CONFUSABLE = (
-    _FROM  # noqa: S608  # nosec B608  # constants only
-    + "WHERE d.skel IN (SELECT value FROM json_each(:skels)) AND d.captured_at >= :begin AND d.captured_at < :end"
-    + _NEWEST_FIRST
-)
-_INSERT = """
-INSERT INTO det(skel, captured_at, uid, plate, region, camera, source, lat, lon, conf, make, colour, image)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT(skel, captured_at, uid) DO NOTHING
-"""
-_EXPIRED = "SELECT count(*), min(captured_at), max(captured_at) FROM det WHERE captured_at < ?"
+_DAMAGED = "STORE_CORRUPT"
+T = TypeVar("T")
 
 
-_Asked = tuple[dt.datetime, dt.datetime, int]  # begin, end, limit
+class _Aside(StoreError):
+    """This part was just set aside."""
+
+    reason = "PART_SET_ASIDE"
 
 
 class SqliteStore:
-    """The `DetectionStore` of one folder. Searches ask every segment, the newest first; new rows go to the newest."""
+    """The `DetectionStore` of one folder. Searches ask every segment, the newest first; new rows go to the newest.
 
-    def __init__(self, segments: Sequence[Segment], *, retention_s: int, clock: Callable[[], dt.datetime]) -> None:
-        self._segments = tuple(segments)
-        self._retention = dt.timedelta(seconds=retention_s)
+    Several processes may have the folder open, each with a store of its own.
+    """
+
+    def __init__(
+        self,
+        shelf: Shelf,
+        *,
+        retention_s: int,
+        clock: Callable[[], dt.datetime],
+        rules: Sequence[ClassRule] = (),
+        max_hot_rows: int = MAX_HOT_ROWS,
+    ) -> None:
+        self._shelf = shelf
+        self._retention_s = retention_s
         self._clock = clock
-        self._words: dict[tuple[str, str], int] = {}
+        self._rules = tuple(r for r in rules if r.kept_s < retention_s)
+        self._max_hot_rows = max_hot_rows
+        self._max_hot_ms = min(DAY_S, max(1, retention_s // 3)) * 1000
+        self._words: tuple[str, Words] = ("", {})
+        self._hot_rows: tuple[str, int] = ("", 0)
+        self.sealer = Sealer(shelf, retention_s=retention_s, clock=clock)
 
     @classmethod
     def create(cls, folder: Path) -> None:
@@ -66,57 +78,52 @@ class SqliteStore:
             StoreError: it cannot be written.
             ConfigError: another program's file is there.
         """
-        try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            folder.chmod(0o700)
-            for path in _segment_paths(folder) or [folder / "hot-0.db"]:
-                Segment.create(path)
-            # SQLite syncs the file, not the folder that names it.
-            descriptor = os.open(folder, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-        except OSError as e:
-            raise StoreError(f"cannot make the detection store: {e.strerror}") from None
+        Shelf.create(folder)
 
     @classmethod
-    def open(cls, folder: Path, *, retention_s: int, clock: Callable[[], dt.datetime]) -> SqliteStore:
-        """The store in `folder`; `clock` returns aware UTC.
+    def open(
+        cls,
+        folder: Path,
+        *,
+        retention_s: int,
+        clock: Callable[[], dt.datetime],
+        rules: Sequence[ClassRule] = (),
+        max_hot_rows: int = MAX_HOT_ROWS,
+    ) -> SqliteStore:
+        """The store in `folder`; `clock` returns aware UTC. A sealed part that cannot be opened is set aside.
 
         Raises:
             ConfigError: there is none, others than the owner can reach it, or it is of another version.
             StoreError: it cannot be read.
         """
-        paths = _segment_paths(folder)
-        if not paths:
-            raise ConfigError("there is no detection store: run `comity node init`", reason="NO_STORE")
-        if any(p.stat().st_mode & 0o077 for p in (folder, *paths)):
-            raise ConfigError("the detection store is open to others: chmod 0700 it and 0600 its files")
-        segments = [Segment(path) for path in paths]
-        for segment in segments:
-            segment.open()
-        return cls(segments, retention_s=retention_s, clock=clock)
+        Shelf.check(folder)
+        store = cls(Shelf(folder, clock), retention_s=retention_s, clock=clock, rules=rules, max_hot_rows=max_hot_rows)
+        store._shelf.view().active.open()
+        store.sealer.look()
+        return store
 
     def add(self, batch: Sequence[Detection]) -> Added:
         """See `DetectionStore.add`; one transaction, synced to the disk."""
-        with self._segments[0].writing() as connection:
-            # Words are kept only once their transaction is: another process may have the file open too.
-            words = dict(self._words)
-            rows = [_row(d, words, connection) for d in batch]
-            rows.sort(key=_index_order)
-            accepted = connection.executemany(_INSERT, rows).rowcount if rows else 0
-        self._words = words
-        return Added(accepted=accepted, duplicates=len(batch) - accepted)
+        keys = {key_of(d) for d in batch}
+        for _ in range(ATTEMPTS):
+            view = self._shelf.view()
+            try:
+                known = self._known(view, keys)
+                accepted = self._insert(view, [d for d in batch if key_of(d) not in known])
+            except Frozen:
+                self._shelf.rotate(view)
+                continue
+            except SegmentGone:
+                continue
+            self._rotate_if_full(view, accepted)
+            return Added(accepted=accepted, duplicates=len(batch) - accepted)
+        raise _restless()
 
     def exact(self, plate: Plate, begin: dt.datetime, end: dt.datetime, limit: int) -> list[Match]:
         """See `DetectionStore.exact`."""
         check_search(plate, begin, end, limit)
-        found = self._select(
-            _EXACT,
-            {"skel": plate.skeleton, "number": plate.number, "state": plate.state},
-            (begin, end, limit),
-        )
+        values: dict[str, object] = {"skel": plate.skeleton, "number": plate.number, "state": plate.state}
+        found = self.select(_EXACT, values, begin, end, limit)
         return [
             Match(detection=d, match_class=MatchClass.EXACT if d.plate == plate else MatchClass.PARTIAL) for d in found
         ]
@@ -125,152 +132,252 @@ class SqliteStore:
         """See `DetectionStore.confusable`."""
         check_search(plate, begin, end, limit)
         skeletons = orjson.dumps(confusable_skeletons(plate.number)).decode()
-        found = self._select(_CONFUSABLE, {"skels": skeletons}, (begin, end, limit))
+        found = self.select(_CONFUSABLE, {"skels": skeletons}, begin, end, limit)
         return [
             Match(detection=d, match_class=MatchClass.EXACT if d.plate == plate else MatchClass.CONFUSABLE)
             for d in found
         ]
 
+    def partial(self, query: PatternQuery, begin: dt.datetime, end: dt.datetime, limit: int) -> list[Match]:
+        """See `DetectionStore.partial`."""
+        check_bounds(begin, end, limit)
+        wanted = conditions(query)
+        found = self.select(wanted.plain, wanted.values, begin, end, limit, sealed=wanted.sealed)
+        return [Match(detection=d, match_class=MatchClass.PARTIAL) for d in found]
+
+    def area(self, query: AreaQuery, begin: dt.datetime, end: dt.datetime, limit: int) -> list[Match]:
+        """See `DetectionStore.area`."""
+        check_bounds(begin, end, limit)
+        where, values = condition(query)
+        return [Match(detection=d, match_class=MatchClass.EXACT) for d in self.select(where, values, begin, end, limit)]
+
+    def convoy(
+        self, query: ConvoyQuery, sightings: Sequence[Detection], begin: dt.datetime, end: dt.datetime, limit: int
+    ) -> list[Match]:
+        """See `DetectionStore.convoy`."""
+        check_bounds(begin, end, limit)
+        values = near(query, sightings)
+        numbers = companions(query, self._everywhere(WHO, values, begin, end))
+        found = self.select(READS, their_reads(values, numbers), begin, end, limit) if numbers else []
+        return [Match(detection=d, match_class=MatchClass.EXACT) for d in found]
+
+    def _everywhere(
+        self, select: str, values: dict[str, object], begin: dt.datetime, end: dt.datetime
+    ) -> set[tuple[str, str]]:
+        """Pairs of texts that `select` finds among unexpired rows of the window, in all segments."""
+        begin_ms, end_ms = first_ms(max(begin, self.horizon())), first_ms(end)
+        clause, cuts = unexpired(self._rules, self._clock())
+        bound = {**values, **cuts, "begin": begin_ms, "end": end_ms}
+
+        def search(view: View) -> set[tuple[str, str]]:
+            return {
+                pair
+                for piece, segment in self.segments(view, begin_ms, end_ms)
+                for pair in self.asked(piece, segment, f"{select}{_WINDOW}{clause}", bound, _texts)
+            }
+
+        return self.viewing(search)
+
+    def select(
+        self,
+        where: str,
+        values: dict[str, object],
+        begin: dt.datetime,
+        end: dt.datetime,
+        limit: int,
+        *,
+        sealed: str = "",
+    ) -> list[Detection]:
+        """Unexpired rows of the window that meet `where` (SQL on `rows.SELECT`), newest first, at most `limit` + 1.
+
+        `sealed` says the same of a sealed part, where its dictionary can be used.
+
+        Raises:
+            StoreError: it was not searched; PART_SET_ASIDE if a part that could hold rows of it is damaged.
+        """
+        begin_ms, end_ms = first_ms(max(begin, self.horizon())), first_ms(end)
+        clause, cuts = unexpired(self._rules, self._clock())
+        # The window is stated last: the planner takes what `where` names first as the key.
+        statement, of_sealed = (f"{SELECT} WHERE {w}{_WINDOW}{clause}{_NEWEST_FIRST}" for w in (where, sealed or where))
+        bound = {**values, **cuts, "begin": begin_ms, "end": end_ms, "most": limit + 1}
+
+        def search(view: View) -> list[Detection]:
+            found: dict[Key, Detection] = {}
+            for piece, segment in self.segments(view, begin_ms, end_ms):
+                if piece is not None and len(found) > limit:
+                    kept = sorted((k[1] for k in found), reverse=True)[limit]
+                    if piece.end_ms <= kept:
+                        break  # this one and all that follow are older than what is found already
+                for d in self.asked(piece, segment, of_sealed if segment.sealed else statement, bound, detection_of):
+                    found.setdefault(key_of(d), d)
+            return sorted(found.values(), key=lambda d: (d.captured_at, d.uid), reverse=True)[: limit + 1]
+
+        return self.viewing(search)
+
+    def viewing(self, ask: Callable[[View], T]) -> T:
+        """What `ask` says of the newest view; asked anew if the folder changed under it.
+
+        Raises:
+            StoreError: it cannot be answered.
+        """
+        for _ in range(ATTEMPTS):
+            view = self._shelf.view()
+            try:
+                return ask(view)
+            except SegmentGone:
+                if self._shelf.view() is view:
+                    self.sealer.look()  # a file that the manifest names is not there
+                    if self._shelf.view() is view:
+                        raise StoreError("a file of the detection store is missing") from None
+        raise _restless()
+
+    def segments(self, view: View, begin_ms: int, end_ms: int) -> Iterator[tuple[Piece | None, Segment]]:
+        """The segments that may hold rows of [begin_ms, end_ms), the newest first; None stands for the growing one.
+
+        Raises:
+            StoreError: PART_SET_ASIDE; one of them cannot be searched, so that no answer is whole.
+        """
+        if any(p.meets(begin_ms, end_ms) for p in view.manifest.set_aside):
+            raise StoreError("a part of the detection store is damaged and was set aside", reason="PART_SET_ASIDE")
+        yield None, view.active
+        yield from ((p, s) for p, s in view.pieces if p.meets(begin_ms, end_ms))
+
+    def asked(
+        self,
+        piece: Piece | None,
+        segment: Segment,
+        statement: str,
+        values: Mapping[str, object],
+        read: Callable[[tuple[object, ...]], T],
+    ) -> list[T]:
+        """What `read` makes of each row of `statement` in one segment; a damaged sealed part is set aside.
+
+        Raises:
+            StoreError: it cannot be searched.
+            SegmentGone: look at the view again.
+        """
+        with self._judging(piece, segment), segment.reading() as connection:
+            return [read(row) for row in connection.execute(statement, values).fetchall()]
+
     def horizon(self) -> dt.datetime:
-        """See `DetectionStore.horizon`."""
-        return self._clock() - self._retention
+        """See `DetectionStore.horizon`; a clock that was set back does not bring back what was purged."""
+        kept = self._clock() - dt.timedelta(seconds=self._retention_s)
+        return max(kept, from_ms(self._shelf.view().manifest.purged_ms))
+
+    def gaps(self, begin: dt.datetime, end: dt.datetime) -> tuple[Gap, ...]:
+        """See `DetectionStore.gaps`."""
+        now, horizon = self._clock(), self.horizon()
+        until = {g.rule: g.before_ms for g in self._shelf.view().manifest.gone}
+        for rule in self._rules:
+            until[rule.name] = max(rule.before(now), until.get(rule.name, 0))
+        found = [
+            Gap(begin=max(begin, horizon), end=min(end, from_ms(ms)), rule=name) for name, ms in sorted(until.items())
+        ]
+        return tuple(sorted((g for g in found if g.begin < g.end), key=lambda g: g.begin))
 
     def oldest(self) -> dt.datetime | None:
-        """See `DetectionStore.oldest`; reads every row."""
-        found = [v for v in self._each("SELECT min(captured_at) FROM det") if v is not None]
-        return from_ms(min(found)) if found else None
+        """See `DetectionStore.oldest`."""
+        return self.status().oldest
 
     def newest(self) -> dt.datetime | None:
-        """See `DetectionStore.newest`; reads every row."""
-        found = [v for v in self._each("SELECT max(captured_at) FROM det") if v is not None]
-        return from_ms(max(found)) if found else None
+        """See `DetectionStore.newest`."""
+        return self.status().newest
 
     def count(self) -> int:
         """See `DetectionStore.count`."""
-        return sum(v or 0 for v in self._each("SELECT count(*) FROM det"))
+        return self.status().rows
+
+    def status(self) -> StoreStatus:
+        """What the folder holds, file by file; reads every row that is not sealed.
+
+        Raises:
+            StoreError: it cannot be read.
+        """
+        return self.viewing(lambda view: measure(view, self._clock()))
 
     def purge(self, before: dt.datetime) -> Purged:
-        """See `DetectionStore.purge`; deleted bytes are overwritten in the file, which is no erasure of the medium."""
-        rows, ends, cut = 0, [], (_first_ms(before),)
-        for segment in self._segments:
-            with segment.writing() as connection:
-                n, oldest, newest = connection.execute(_EXPIRED, cut).fetchone()
-                if n:
-                    connection.execute("DELETE FROM det WHERE captured_at < ?", cut)
-                    rows += n
-                    ends += [from_ms(oldest), from_ms(newest)]
-        return Purged(rows=rows, oldest=min(ends, default=None), newest=max(ends, default=None))
+        """See `DetectionStore.purge`; what class rules have expired goes too."""
+        with self.expiring(before) as found:
+            return found.drop()
+
+    @contextlib.contextmanager
+    def expiring(self, before: dt.datetime, *, slack: dt.timedelta = dt.timedelta()) -> Iterator[Expiry]:
+        """What is captured before `before` or expired by a class rule: to be shown, and dropped, inside the block.
+
+        Sealed parts that hold both are left until they have rows that expired `slack` ago.
+
+        Raises:
+            StoreError: it cannot be read.
+        """
+        with self._shelf.keeping():
+            now = self._clock()
+            rules = tuple((rule, rule.before(now)) for rule in self._rules)
+            cuts = Cuts(before_ms=max(0, first_ms(before)), rules=rules)
+            yield self.viewing(lambda view: expiry(self._shelf, view, cuts, slack))
 
     def close(self) -> None:
         """See `DetectionStore.close`."""
-        for segment in self._segments:
-            segment.close()
+        self._shelf.close()
 
-    def _select(
-        self, statement: str, values: dict[str, object], window: tuple[dt.datetime, dt.datetime, int]
-    ) -> list[Detection]:
-        begin, end, limit = window
-        # Expired rows stay on disk until the next purge; no search may see them.
-        begin = max(begin, self.horizon())
-        bound = {**values, "begin": _first_ms(begin), "end": _first_ms(end), "most": limit + 1}
-        rows: list[tuple[object, ...]] = []
-        for segment in self._segments:
-            with segment.reading() as connection:
-                rows.extend(connection.execute(statement, bound).fetchall())
-        found = [_detection(row) for row in rows]
-        if len(self._segments) > 1:
-            found.sort(key=lambda d: (d.captured_at, d.uid), reverse=True)
-        return found[: limit + 1]
-
-    def _each(self, statement: str) -> list[int | None]:
-        out = []
-        for segment in self._segments:
-            with segment.reading() as connection:
-                out.append(connection.execute(statement).fetchone()[0])
-        return out
-
-
-def _first_ms(at: dt.datetime) -> int:
-    """The first whole millisecond not before `at`, since rows keep whole milliseconds."""
-    return to_ms(at + dt.timedelta(microseconds=999))
-
-
-def _segment_paths(folder: Path) -> list[Path]:
-    """Newest first."""
-    found = [(int(m[1]), p) for p in folder.glob("hot-*.db") if (m := _SEGMENT.match(p.name))]
-    return [path for _, path in sorted(found, reverse=True)]
-
-
-_Row = tuple[str, int, int, str, int, int, int, int | None, int | None, int | None, int | None, int | None, str | None]
-
-
-def _index_order(row: _Row) -> tuple[str, int]:
-    return row[:2]
-
-
-def _row(d: Detection, words: dict[tuple[str, str], int], connection: sqlite3.Connection) -> _Row:
-    def word(kind: str, text: str) -> int:
-        known = words.get((kind, text))
-        if known is None:
-            known = words[kind, text] = _word_id(connection, kind, text)
+    def _known(self, view: View, keys: set[Key]) -> set[Key]:
+        """Which of `keys` are in segments that no longer grow; those in a damaged part cannot be told."""
+        known: set[Key] = set()
+        if not keys or not view.pieces:
+            return known
+        begin, end = min(k[1] for k in keys), max(k[1] for k in keys) + 1
+        for piece, segment in view.pieces:
+            if not piece.meets(begin, end):
+                continue
+            wanted = [k for k in keys - known if piece.begin_ms <= k[1] < piece.end_ms]
+            with contextlib.suppress(_Aside), self._judging(piece, segment), segment.reading() as connection:
+                known.update(k for k in wanted if connection.execute(HAS, k).fetchone())
         return known
 
-    return (
-        d.plate.skeleton,
-        to_ms(d.captured_at),
-        d.uid,
-        d.plate.number,
-        word("region", d.plate.state),
-        word("camera", d.camera),
-        word("source", d.source),
-        d.latitude_e7,
-        d.longitude_e7,
-        d.confidence_permille,
-        word("make", d.make) if d.make else None,
-        word("colour", d.colour) if d.colour else None,
-        d.image or None,
-    )
+    @contextlib.contextmanager
+    def _judging(self, piece: Piece | None, segment: Segment) -> Iterator[None]:
+        """A sealed part found to be damaged inside the block is set aside, and the fault goes on."""
+        try:
+            yield
+        except StoreError as error:
+            if piece is None or not segment.sealed or error.reason != _DAMAGED:
+                raise
+            self._shelf.set_aside(piece.name, "READ_FAILED")
+            raise _Aside(str(error)) from None
+
+    def _insert(self, view: View, batch: Sequence[Detection]) -> int:
+        name = view.manifest.active
+        with view.active.writing() as connection:
+            view.active.growing(connection)
+            # Words are kept only once their transaction is: another process may have the file open too.
+            words = dict(self._words[1]) if self._words[0] == name else {}
+            rows = [row_of(d, words, connection) for d in batch]
+            rows.sort(key=lambda row: row[:2])
+            accepted = connection.executemany(INSERT, rows).rowcount if rows else 0
+        self._words = (name, words)
+        return accepted
+
+    def _rotate_if_full(self, view: View, accepted: int) -> None:
+        m = view.manifest
+        now = to_ms(self._clock())
+        name, rows = self._hot_rows
+        if name != m.active:
+            with contextlib.suppress(SegmentGone), view.active.reading() as connection:
+                rows = connection.execute("SELECT count(*) FROM det").fetchone()[0] - accepted
+        self._hot_rows = (m.active, rows + accepted)
+        # The batch is durable already: what fails here is tried again after the next one.
+        with contextlib.suppress(StoreError, SegmentGone):
+            if not m.opened_ms:
+                self._shelf.opened(m.active)
+            elif self._hot_rows[1] >= self._max_hot_rows or now - m.opened_ms >= self._max_hot_ms:
+                self._shelf.rotate(view)
 
 
-def _word_id(connection: sqlite3.Connection, kind: str, text: str) -> int:
-    connection.execute("INSERT INTO word(kind, text) VALUES (?, ?) ON CONFLICT DO NOTHING", (kind, text))
-    found = connection.execute("SELECT id FROM word WHERE kind = ? AND text = ?", (kind, text)).fetchone()
-    assert found is not None
-    return int(found[0])
-
-
-def _detection(row: tuple[object, ...]) -> Detection:
-    """The row as a detection, which was parsed before it was written.
-
-    Raises:
-        StoreError: a column holds what was never written, so the file is damaged.
-    """
+def _texts(row: tuple[object, ...]) -> tuple[str, str]:
     match row:
-        case (
-            int(captured),
-            int(uid),
-            str(number),
-            str(state),
-            str(camera),
-            str(source),
-            int() | None as lat,
-            int() | None as lon,
-            int() | None as confidence,
-            str() | None as image,
-            str() | None as make,
-            str() | None as colour,
-        ) if 0 <= captured <= MAX_MS:
-            return Detection(
-                uid=uid,
-                plate=Plate(number=number, state=state),
-                captured_at=from_ms(captured),
-                camera=camera,
-                latitude_e7=lat,
-                longitude_e7=lon,
-                confidence_permille=confidence,
-                source=source,
-                image=image or "",
-                make=make or "",
-                colour=colour or "",
-            )
-    raise StoreError("the detection store holds a row that was never written", reason="STORE_CORRUPT")
+        case (str(first), str(second)):
+            return first, second
+    raise StoreError("the detection store holds a row that was never written", reason=_DAMAGED)
+
+
+def _restless() -> StoreError:
+    return StoreError("the detection store changes too often to be read", reason="STORE_BUSY")

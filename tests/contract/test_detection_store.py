@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import datetime as dt
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
 import pytest
 
-from comity.detection import MatchClass
+from comity.detection import Detection, MatchClass
 from comity.errors import InvalidInput
 from comity.plate import Plate
 from node.store.interface import Added, DetectionStore, Purged, StoreError
@@ -38,7 +38,25 @@ def _sqlite(folder: Path) -> Opener:
     return opened
 
 
-@pytest.fixture(params=[pytest.param(_sqlite, id="sqlite")])
+class SealedAtOnce(SqliteStore):
+    """Every batch goes through a hot segment into sealed and merged parts before it is asked for."""
+
+    def add(self, batch: Sequence[Detection]) -> Added:
+        added = super().add(batch)
+        self.sealer.run()
+        return added
+
+
+def _sealed(folder: Path) -> Opener:
+    SealedAtOnce.create(folder / "store")
+
+    def opened(retention_s: int = YEAR_S, clock: Callable[[], dt.datetime] = clock) -> DetectionStore:
+        return SealedAtOnce.open(folder / "store", retention_s=retention_s, clock=clock, max_hot_rows=1)
+
+    return opened
+
+
+@pytest.fixture(params=[pytest.param(_sqlite, id="sqlite"), pytest.param(_sealed, id="sqlite, sealed at once")])
 def opener(request: pytest.FixtureRequest, tmp_path: Path) -> Opener:
     make: Callable[[Path], Opener] = request.param
     return make(tmp_path)
@@ -189,6 +207,22 @@ def test_a_purge_takes_what_is_older_and_says_what_it_took(store: DetectionStore
     assert store.purge(ago(20)) == Purged(rows=2, oldest=ago(40), newest=ago(30))
     assert store.purge(ago(20)) == Purged(rows=0, oldest=None, newest=None)
     assert seconds(store) == [10, 20]
+
+
+def test_what_was_purged_stays_uncovered_though_the_clock_is_set_back(opener: Opener) -> None:
+    now = [NOW]
+    store = opener(retention_s=86_400, clock=lambda: now[0])
+    store.add([detection(seconds=s) for s in (10, 3600)])
+    now[0] += dt.timedelta(days=1)
+    assert store.purge(now[0] - dt.timedelta(days=1)).rows == 2
+    now[0] = NOW
+    assert store.horizon() >= NOW
+    store.close()
+
+
+def test_a_store_without_class_rules_has_no_gap(store: DetectionStore) -> None:
+    store.add([detection()])
+    assert store.gaps(EARLY, LATE) == ()
 
 
 def test_oldest_newest_and_count_speak_of_all_rows_held(store: DetectionStore) -> None:

@@ -22,8 +22,8 @@ from cli.demo.story import STOLEN, STOLEN_STATE, UNSEEN
 from comity import instants
 from comity.envelope import INQUIRY_TYPE, OUTCOME_TYPE, Envelope
 from comity.outcome import Outcome
-from comity.plate import Plate
 from comity.purpose import Act, Authority, PurposeOfUse
+from comity.query import PlateQuery
 from comity.v1 import inquiry_pb2, search_service_pb2_grpc
 from comity.v1 import search_service_pb2 as pb2
 from identity.folder import IdentityFolder
@@ -100,7 +100,7 @@ class Person:
         federation = self.world.layout.federation
         now = at or instants.now()
         asked = Asked(
-            plate=Plate.parse(plate, STATE),
+            query=PlateQuery.parse(plate, STATE),
             federation=federation.id,
             purpose=PurposeOfUse(code=purpose, legal_basis=legal_basis_of(purpose, federation.purposes)),
             case_number=CASE,
@@ -124,16 +124,16 @@ class Person:
         with self.channel() as channel:
             stub = search_service_pb2_grpc.SearchServiceStub(channel)
             try:
-                for response in stub.Search(_request(signed), timeout=deadline_s):
+                for response in stub.Search(request_of(signed), timeout=deadline_s):
                     got += response.events
             except grpc.RpcError as error:
-                return _told(cast(grpc.Call, error), got)
+                return told_of(cast(grpc.Call, error), got)
         return Told(code="OK", reason="", message="", events=tuple(got))
 
     def stream(self, signed: SignedInquiry, channel: grpc.Channel, *, deadline_s: float) -> Iterator[pb2.SearchEvent]:
         """The call's events one at a time; raises what it ends with."""
         stub = search_service_pb2_grpc.SearchServiceStub(channel)
-        for response in stub.Search(_request(signed), timeout=deadline_s):
+        for response in stub.Search(request_of(signed), timeout=deadline_s):
             yield from response.events
 
     def preview(self, signed: SignedInquiry) -> tuple[str, str, pb2.PreviewResponse]:
@@ -146,7 +146,7 @@ class Person:
             try:
                 return "OK", "", stub.Preview(request, timeout=15)
             except grpc.RpcError as error:
-                told = _told(cast(grpc.Call, error), [])
+                told = told_of(cast(grpc.Call, error), [])
                 return told.code, told.reason, pb2.PreviewResponse()
 
     def channel(self) -> grpc.Channel:
@@ -165,7 +165,8 @@ class Person:
             return table.result(), lines.result()
 
 
-def _request(signed: SignedInquiry | pb2.SearchRequest) -> pb2.SearchRequest:
+def request_of(signed: SignedInquiry | pb2.SearchRequest) -> pb2.SearchRequest:
+    """The message that carries it."""
     if isinstance(signed, pb2.SearchRequest):
         return signed
     return pb2.SearchRequest(
@@ -173,7 +174,8 @@ def _request(signed: SignedInquiry | pb2.SearchRequest) -> pb2.SearchRequest:
     )
 
 
-def _told(call: grpc.Call, got: Sequence[pb2.SearchEvent]) -> Told:
+def told_of(call: grpc.Call, got: Sequence[pb2.SearchEvent]) -> Told:
+    """What a call that failed came to."""
     reason = ""
     status = rpc_status.from_call(call)
     for detail in status.details if status else ():

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 import re
 import shutil
 import signal
 import threading
 import time
-from base64 import b64decode
+from base64 import b64encode
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import grpc
 import orjson
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -21,7 +21,7 @@ from audit.note import VerifierKey
 from audit.read import LogReader
 from audit.verify import verify
 from cli.demo.build import VALID_FOR, Builder, Layout, free_ports
-from cli.demo.processes import Program, call, start_all, stop_all
+from cli.demo.processes import LOG_FILE, Program, call, start_all, stop_all
 from cli.demo.story import EXCLUDED, planted
 from comity import instants
 from identity import certificates, files, keys
@@ -55,8 +55,10 @@ def build_template(root: Path) -> None:
     """The sample federation in `root`, never started; a second broker's identity and log are pinned too."""
     layout = Layout.of(root)
     root.mkdir(mode=0o700)
-    Builder(layout, reads=READS, planted=planted(instants.now()), excluded=EXCLUDED, say=lambda _: None).build()
-    now = instants.now()
+    builder = Builder(layout, reads=READS, planted=planted(instants.now()), excluded=EXCLUDED, say=lambda _: None)
+    # Authorities of yesterday, so that a test can have certificates that have expired.
+    now = builder._now = instants.now() - dt.timedelta(days=1)
+    builder.build()
     top = Authority.load(layout.authority("federation"))
     pem = certificates.pem(top.certificate)
     state = root / SECOND
@@ -114,11 +116,12 @@ class World:
         self.second = Program("broker", self.root / SECOND)
         self.nodes = {n: Program("node", self.layout.node(n)) for n in sorted(self.layout.federation.nodes)}
         ports = free_ports(7)
-        self.address, first, admin, self.second_address, second, second_admin, self.ingest_address = (
+        self.address, self.nodes_address, admin, self.second_address, second, second_admin, self.ingest_address = (
             f"127.0.0.1:{p}" for p in ports
         )
+        first = self.nodes_address
         self.second_nodes = second
-        more = {"stop_grace_s": 4.0} | (broker_keys or {})
+        more = {"stop_grace_s": 3.0} | (broker_keys or {})
         self._configure(self.broker.state / "broker.toml", _broker_keys(self.address, first, admin) | more)
         self._configure(
             self.second.state / "broker.toml", _broker_keys(self.second_address, second, second_admin) | more
@@ -134,23 +137,15 @@ class World:
         self.directory = Directory.load(
             self.broker.state / "identity" / DIRECTORY_FILE, self.broker.state / "identity" / "federation-ca.pem"
         )
-        self._channels: list[grpc.Channel] = []
 
     def _configure(self, path: Path, values: dict[str, object]) -> None:
         # JSON's texts, numbers and lists of texts are TOML's too.
         lines = [f"{k} = {orjson.dumps(v).decode()}\n" for k, v in ({"identity": "identity"} | values).items()]
         path.write_text("".join(lines), encoding="utf-8")
 
-    def start(self, *nodes: str, second: bool = False) -> None:
-        """The broker and these nodes (all if none is named) run; with `second`, both brokers and everyone at both."""
-        programs = [self.nodes[n] for n in nodes or self.nodes]
-        if second:
-            self.second.start()
-        start_all(self.broker, programs)
-        if second:
-            self.second.wait_for("serving")
-            for program in programs:
-                self.attached(program, 1, BROKER_2)
+    def start(self, *nodes: str) -> None:
+        """The broker and these nodes (all if none is named) run and are attached."""
+        start_all(self.broker, [self.nodes[n] for n in nodes or self.nodes])
 
     def restart(self, node: str) -> None:
         """A node that has ended runs again and is attached."""
@@ -165,12 +160,17 @@ class World:
 
     def stop(self) -> None:
         """Nothing runs any more."""
-        for channel in self._channels:
-            channel.close()
-        for program in self.nodes.values():
-            if program.pid is not None:
-                program.stop(signal.SIGCONT) if program.ended() else None
+        for program in (self.broker, self.second, *self.nodes.values()):
+            if (pid := program.pid) is not None:
+                os.kill(pid, signal.SIGCONT)
         stop_all(self.broker, [*self.nodes.values(), self.second])
+
+    def kill(self, program: Program, sign: signal.Signals = signal.SIGKILL) -> None:
+        """The program has ended, by this signal and by itself."""
+        pid = program.pid
+        assert pid is not None
+        os.kill(pid, sign)
+        until(program.ended, f"{program.state.name} ended")
 
     def identity(self, agency: str, role: str = "investigator") -> IdentityFolder:
         """A person's identity."""
@@ -193,7 +193,7 @@ class World:
 
     def faults(self, *programs: Program) -> dict[str, object]:
         """What is wrong with the logs of these programs (the broker's and every node's, if none is named)."""
-        found = {}
+        found: dict[str, object] = {}
         for program in programs or (self.broker, *self.nodes.values()):
             fault = verify(program.state, directory=self.directory).fault
             if fault is not None:
@@ -205,9 +205,14 @@ def _broker_keys(investigators: str, nodes: str, admin: str) -> dict[str, object
     return {"listen_investigators": investigators, "listen_nodes": nodes, "admin": admin}
 
 
+def said(program: Program) -> str:
+    """The program's own log, of every run of it."""
+    return (program.state / LOG_FILE).read_text(encoding="utf-8", errors="replace")
+
+
 def events(program: Program, event: str) -> list[dict[str, Any]]:
     """The lines of the program's own log that say `event`."""
-    lines = [orjson.loads(line) for line in program.log().splitlines() if line.startswith("{") and line.endswith("}")]
+    lines = [orjson.loads(line) for line in said(program).splitlines() if line.startswith("{") and line.endswith("}")]
     return [line for line in lines if line.get("event") == event]
 
 
@@ -217,23 +222,11 @@ def attachments(program: Program, broker: str) -> list[dict[str, Any]]:
 
 
 def spellings(text: str) -> list[re.Pattern[bytes]]:
-    """Patterns for `text` as it is, in hex, and in base64 wherever it may stand in a longer value."""
+    """Patterns for `text` as it is, in hex, and in base64 wherever it may begin in a longer value."""
     data = text.encode()
-    found = [data, data.hex().encode()]
-    for pad in range(3):
-        whole = _text64(b"\0" * pad + data + b"\0" * 2)
-        # What depends on the bytes before and after is cut off.
-        found.append(whole[-(-pad * 8 // 6) + (1 if pad else 0) : (pad + len(data)) * 8 // 6])
-    return [re.compile(re.escape(f), re.IGNORECASE if i < 2 else 0) for i, f in enumerate(found)]
-
-
-def _text64(data: bytes) -> bytes:
-    from base64 import b64encode
-
-    assert b64decode(encoded := b64encode(data)) == data
-    return encoded
-
-
-def ago(days: float) -> dt.datetime:
-    """So many days before now."""
-    return instants.now() - dt.timedelta(days=days)
+    found = [re.compile(re.escape(d), re.IGNORECASE) for d in (data, data.hex().encode())]
+    for before in range(3):
+        whole = b64encode(bytes(before) + data)
+        # What also depends on the bytes before and after is cut off.
+        found.append(re.compile(re.escape(whole[-(-before * 8 // 6) : (before + len(data)) * 8 // 6])))
+    return found

@@ -30,6 +30,7 @@ def payload(**changes: Any) -> bytes:
         "valid_to": NOW + WEEK,
         "packs": ["us-ca"],
         "policy": load_packs(["us-ca"]),
+        "usage_policy": SETTING.usage_policies["sequoia-1"],
     }
     return make_bundle(**(fields | changes))
 

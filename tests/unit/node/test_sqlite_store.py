@@ -40,6 +40,8 @@ def test_folder_and_files_are_the_owners_alone(folder: Path) -> None:
     store.add([detection()])
     assert folder.stat().st_mode & 0o777 == 0o700
     assert {p.name: oct(p.stat().st_mode & 0o777) for p in folder.iterdir()} == {
+        ".change.lock": "0o600",
+        "manifest.json": "0o600",
         "hot-0.db": "0o600",
         "hot-0.db-wal": "0o600",
         "hot-0.db-shm": "0o600",
@@ -49,7 +51,7 @@ def test_folder_and_files_are_the_owners_alone(folder: Path) -> None:
 
 def test_every_commit_is_synced_to_the_disk_in_wal_mode(folder: Path) -> None:
     store = opened(folder)
-    with store._segments[0].writing() as connection:
+    with store._shelf.view().active.writing() as connection:
         assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     store.close()
@@ -127,7 +129,7 @@ def test_a_file_that_has_gone_is_an_error_and_no_new_store(folder: Path) -> None
     store = opened(folder)
     store.close()
     store = opened(folder)
-    store._segments[0]._idle.clear()
+    store._shelf.view().active._idle.clear()
     (folder / "hot-0.db").unlink()
     with pytest.raises(StoreError):
         store.exact(PLATE, ago(YEAR_S), NOW, 10)

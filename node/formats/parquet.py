@@ -1,0 +1,104 @@
+"""Parquet, for bulk loads: columns by the names that CSV has, each row decoded as a CSV line of its own.
+
+Needs pyarrow, which Comity does not bring along: `pip install comity[parquet]`.
+"""
+
+from __future__ import annotations
+
+import csv
+import datetime as dt
+import io
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, BinaryIO
+
+from comity.errors import InvalidInput, NotYet
+from node.formats.csv import COLUMNS, Csv
+from node.formats.interface import Decode, Record
+
+ROWS_AT_ONCE = 1_000
+_NAMES = frozenset(name for names in COLUMNS.values() for name in names)
+
+Rows = Iterable[Mapping[str, Any]]
+
+
+class Parquet:
+    """A Parquet file; a record of it, as it is set aside or sent, is a CSV header and one line."""
+
+    def open(self, stream: BinaryIO) -> tuple[Decode, Iterator[Record]]:
+        """See `ReadFormat.open`.
+
+        Raises:
+            NotYet: pyarrow is not installed.
+        """
+        file = _file(stream)
+        names = [name for name in file.schema_arrow.names if name.strip().lower() in _NAMES]
+        return opened(names, lambda: _rows(file, names))
+
+    def open_batch(self, records: Sequence[bytes]) -> Decode:
+        """See `ReadFormat.open_batch`."""
+        return Csv().open_batch(records)
+
+
+def opened(names: Sequence[str], rows: Callable[[], Rows]) -> tuple[Decode, Iterator[Record]]:
+    """What decodes the rows, and their records; `rows()` gives them anew each time it is called.
+
+    Confidence is 0-1 or 0-100 by file, as in CSV.
+
+    Raises:
+        InvalidInput: BAD_HEADER.
+    """
+    head = _line(names) + b"\n"
+    confidence = next((name for name in names if name.strip().lower() in COLUMNS["confidence"]), None)
+    sample = b""
+    if confidence and any(_over_one(row.get(confidence)) for row in rows()):
+        sample = _line(["100" if name == confidence else "" for name in names]) + b"\n"
+    decode, _ = Csv().open(io.BytesIO(head + sample))
+
+    def records() -> Iterator[Record]:
+        for number, row in enumerate(rows(), start=1):
+            yield Record(line=number, raw=_line([_cell(row.get(name)) for name in names]), head=head)
+
+    return decode, records()
+
+
+def _over_one(value: Any) -> bool:
+    return type(value) in (int, float) and 1 < value <= 100
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, dt.datetime):
+        return value.isoformat()
+    if type(value) is float:
+        # Never an exponent, which a CSV number does not have.
+        return f"{value:.9f}"
+    return str(value)
+
+
+def _line(cells: Sequence[str]) -> bytes:
+    out = io.StringIO()
+    # A record is one line: an end of line within a cell would make two of it.
+    csv.writer(out, lineterminator="").writerow([cell.replace("\n", " ").replace("\r", " ") for cell in cells])
+    return out.getvalue().encode("utf-8", "replace")
+
+
+def _file(stream: BinaryIO) -> Any:
+    try:
+        from pyarrow import ArrowException, parquet
+    except ImportError:
+        raise NotYet("Parquet needs pyarrow: pip install 'comity[parquet]'", reason="NO_PARQUET") from None
+    try:
+        return parquet.ParquetFile(stream)
+    except (ArrowException, OSError, ValueError):
+        raise InvalidInput("the file is not Parquet", reason="BAD_HEADER") from None
+
+
+def _rows(file: Any, names: Sequence[str]) -> Iterator[Mapping[str, Any]]:
+    from pyarrow import ArrowException
+
+    try:
+        for batch in file.iter_batches(batch_size=ROWS_AT_ONCE, columns=list(names)):
+            yield from batch.to_pylist()
+    except (ArrowException, OSError, ValueError):
+        raise InvalidInput("the file is damaged: what came before is read in", reason="CANNOT_READ") from None

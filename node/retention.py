@@ -1,0 +1,230 @@
+"""What is past its retention leaves the disk, in an order that a kill at any instant cannot turn into a silent loss.
+
+    1  the clocks agree: one that jumped ahead would expire everything
+    2  every hold can be believed, else nothing goes
+    3  holds that began or ended are entries in the decision log
+    4  rows that are held are copied to hold.db, durably
+    5  what goes is counted, durably, and is in an entry of the log: one an hour at most
+    6  the watermark, then the files: unlinked, the folder synced, their absence verified
+    7  rows of holds that are over leave hold.db
+
+After a kill between 5 and 6 the same rows are counted twice, with the same digest; none goes uncounted.
+Unlinking erases no medium, and a backup made before is the operator's to purge.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import orjson
+
+from audit.entry import Draft, purge_entry
+from comity.errors import ConfigError, Unavailable
+from comity.instants import from_ms, to_ms
+from identity import files
+from node.holds import Hold, Holds
+from node.store.expire import Expiry, Going
+from node.store.held import FILE as HELD_FILE
+from node.store.held import Held
+from node.store.sqlite import SqliteStore
+
+FILE = "retention.json"
+HOUR_MS = 3_600_000
+MAX_BYTES = 1024 * 1024
+MAX_RULE_CHARACTERS = 200
+TOLERANCE_S = 300.0
+SETTLED_S = 3600.0
+SLACK = dt.timedelta(days=1)  # how long expired rows stay in a sealed part before it is rewritten for them
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tally:
+    """What went since the last entry, and which holds' beginnings and ends are in the log."""
+
+    rows: int = 0
+    begin_ms: int = 0
+    end_ms: int = 0
+    rules: tuple[str, ...] = ()
+    digest: str = ""
+    logged_ms: int = 0
+    holds: tuple[str, ...] = ()
+
+    def adding(self, going: Going) -> Tally:
+        """With `going` counted too; the digest is over the earlier one and its own."""
+        chained = hashlib.sha256(bytes.fromhex(self.digest) + going.digest).hexdigest() if self.rows else None
+        return replace(
+            self,
+            rows=self.rows + going.rows,
+            begin_ms=min(self.begin_ms, going.first_ms) if self.rows else going.first_ms,
+            end_ms=max(self.end_ms, going.last_ms + 1),
+            rules=tuple(sorted({*self.rules, *going.rules})),
+            digest=chained or going.digest.hex(),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What went, or in a dry run would go: rows, by file; rows copied for holds; and what holds released."""
+
+    rows: int
+    held: int
+    released: int
+    files: tuple[Going, ...]
+
+
+class ClockGuard:
+    """Tells whether the wall clock went as the machine's own counter did; both in seconds."""
+
+    def __init__(self, counter: Callable[[], float]) -> None:
+        self._counter = counter
+        self._last: tuple[float, float] | None = None
+        self._jumped_at: float | None = None
+
+    def steady(self, now: dt.datetime) -> bool:
+        """False from a jump of more than five minutes until an hour without a further one has passed."""
+        wall, count = now.timestamp(), self._counter()
+        if self._last is not None and abs((wall - self._last[0]) - (count - self._last[1])) > TOLERANCE_S:
+            self._jumped_at = count
+        self._last = wall, count
+        return self._jumped_at is None or count - self._jumped_at >= SETTLED_S
+
+
+class Retention:
+    """Purges one node's store. `record` returns when the entry is durable in the decision log, or raises."""
+
+    def __init__(
+        self,
+        state: Path,
+        *,
+        node: str,
+        store: SqliteStore,
+        holds: Holds,
+        guard: ClockGuard,
+        record: Callable[[Draft], None],
+    ) -> None:
+        self._file = state / FILE
+        self._node = node
+        self._store = store
+        self._holds = holds
+        self._held = Held(state / HELD_FILE)
+        self._guard = guard
+        self._record = record
+
+    def run(self, now: dt.datetime, before: dt.datetime, *, slack: dt.timedelta = SLACK) -> Report:
+        """Purge what was captured before `before` or is expired by a class rule.
+
+        Raises:
+            Unavailable: CLOCK_JUMPED, HOLD_UNVERIFIED, RETENTION_UNWRITABLE, or as the log: nothing was purged.
+            StoreError: not all was purged; the next round does the rest.
+        """
+        if not self._guard.steady(now):  # 1
+            raise Unavailable(
+                "the clock jumped: nothing is purged until it was steady for an hour", reason="CLOCK_JUMPED"
+            )
+        holds = self._holds.all()  # 2
+        self._record_holds(holds)  # 3
+        with self._store.expiring(before, slack=slack) as found:
+            held = self._keep(found, holds)  # 4
+            self._count(found, now)  # 5
+            found.drop()  # 6
+        released = self._held.release(h.hold_id for h in holds if h.in_force)  # 7
+        return Report(rows=found.rows, held=held, released=released, files=found.going)
+
+    def rehearse(self, before: dt.datetime, *, slack: dt.timedelta = SLACK) -> Report:
+        """What `run` would purge now; nothing is changed.
+
+        Raises:
+            Unavailable: HOLD_UNVERIFIED.
+            StoreError: the store cannot be read.
+        """
+        holds = [h for h in self._holds.all() if h.in_force]
+        with self._store.expiring(before, slack=slack) as found:
+            self._spare(found, holds)
+            held = sum(sum(1 for _ in g.matching(*h.scope.clause())) for g in found.going if g.readable for h in holds)
+            return Report(rows=found.rows, held=held, released=0, files=found.going)
+
+    def held(self) -> dict[str, int]:
+        """Rows in hold.db, by hold.
+
+        Raises:
+            StoreError: they cannot be read.
+        """
+        return self._held.counts()
+
+    def _keep(self, found: Expiry, holds: tuple[Hold, ...]) -> int:
+        in_force = [h for h in holds if h.in_force]
+        self._spare(found, in_force)
+        return sum(
+            self._held.keep(h.hold_id, g.matching(*h.scope.clause()))
+            for g in found.going
+            if g.readable
+            for h in in_force
+        )
+
+    def _spare(self, found: Expiry, in_force: list[Hold]) -> None:
+        # What cannot be read may hold what a court ordered kept.
+        for going in found.going:
+            if not going.readable and in_force:
+                found.spare(going)
+
+    def _record_holds(self, holds: tuple[Hold, ...]) -> None:
+        tally = self._load()
+        for hold in holds:
+            known = hold.state in ("in force", "ending", "ended", "over")
+            marks = [(f"hold-added:{hold.hold_id}", hold.digest)] if known else []
+            marks += [(f"hold-ended:{hold.hold_id}", hold.ended_digest)] if hold.ended_digest else []
+            for mark, digest in marks:
+                if mark not in tally.holds:
+                    self._record(
+                        purge_entry(
+                            node=self._node, rows=0, begin=hold.issued_at, end=hold.ends_at, rule=mark, digest=digest
+                        )
+                    )
+                    tally = replace(tally, holds=(*tally.holds, mark))
+                    self._save(tally)
+
+    def _count(self, found: Expiry, now: dt.datetime) -> None:
+        tally, now_ms = self._load(), to_ms(now)
+        for going in found.going:
+            if going.rows:
+                tally = tally.adding(going)
+        if not tally.rows:
+            return
+        # A clock set back must not silence the log for as long.
+        if abs(now_ms - tally.logged_ms) >= HOUR_MS:
+            rule = ",".join(tally.rules)
+            self._record(
+                purge_entry(
+                    node=self._node,
+                    rows=tally.rows,
+                    begin=from_ms(tally.begin_ms),
+                    end=from_ms(tally.end_ms),
+                    rule=rule if len(rule) <= MAX_RULE_CHARACTERS else "retention,classes",
+                    digest=bytes.fromhex(tally.digest),
+                )
+            )
+            tally = Tally(logged_ms=now_ms, holds=tally.holds)
+        elif not found.rows:
+            return
+        self._save(tally)
+
+    def _load(self) -> Tally:
+        if not self._file.exists():
+            return Tally()
+        try:
+            raw = orjson.loads(files.read(self._file, max_bytes=MAX_BYTES, private=True))
+            return Tally(**{**raw, "rules": tuple(raw["rules"]), "holds": tuple(raw["holds"])})
+        except (ConfigError, ValueError, TypeError, KeyError):
+            raise Unavailable(
+                f"{FILE} cannot be read: what was purged would go uncounted", reason="RETENTION_UNREADABLE"
+            ) from None
+
+    def _save(self, tally: Tally) -> None:
+        try:
+            files.replace(self._file, orjson.dumps(asdict(tally)), mode=files.PRIVATE)
+        except ConfigError:
+            raise Unavailable(f"{FILE} cannot be written: nothing is purged", reason="RETENTION_UNWRITABLE") from None

@@ -1,0 +1,134 @@
+"""Two broker processes on one real Redis: they act as one, and without Redis they wave nothing through."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from tests.integration.calls import ANSWERED, NEVER_SEEN, NO_RECORD, SEEN, STATE, Person
+from tests.integration.conftest import NewWorld
+from tests.integration.world import BROKER_2, World, until
+from tests.redis_server import LocalServer
+
+A, B, AWAY = "port-alder-1", "sequoia-1", "llano-1"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[LocalServer]:
+    with LocalServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def world(new_world: NewWorld, server: LocalServer) -> World:
+    """Two brokers and two nodes, which are told of the first broker alone."""
+    world = new_world(broker_keys={"redis_url": server.url})
+    # The second registers itself before a node dials out, so that the first broker's welcome names both.
+    world.second.start()
+    world.second.wait_for("serving")
+    world.start(A, B)
+    for node in (A, B):
+        world.attached(world.nodes[node], 1, BROKER_2)
+    return world
+
+
+@pytest.fixture
+def first(world: World) -> Person:
+    return Person.of(world)
+
+
+@pytest.fixture
+def second(world: World) -> Person:
+    return Person.of(world, address=world.second_address)
+
+
+def test_a_node_that_knows_one_broker_learns_of_the_other_and_a_search_at_either_reaches_it(
+    first: Person, second: Person
+) -> None:
+    for person in (first, second):
+        assert person.search(person.ask(A, B, plate=SEEN)).kinds == {A: "match", B: "match"}
+
+
+@pytest.mark.parametrize("at_first", [True, False], ids=["first", "second"])
+def test_a_replay_at_the_other_broker_is_refused(first: Person, second: Person, at_first: bool) -> None:
+    here, there = (first, second) if at_first else (second, first)
+    signed = here.ask(A, plate=SEEN)
+    assert here.search(signed).kinds == {A: "match"}
+    before = here.world.size(here.world.nodes[A])
+    told = there.search(signed)
+    assert (told.code, told.reason, told.events) == ("UNAUTHENTICATED", "REPLAYED", ())
+    assert here.world.size(here.world.nodes[A]) == before
+
+
+def test_when_a_node_was_last_there_is_known_to_both_brokers(world: World, first: Person, second: Person) -> None:
+    world.kill(world.nodes[B], signal.SIGTERM)
+    for person in (first, second):
+        until(lambda p=person: p.search(p.ask(B)).kinds == {B: "unreachable"}, "it is known to be gone")  # type: ignore[misc]
+        told = person.search(person.ask(A, B))
+        assert told.kinds == {A: "no_match", B: "unreachable"}
+        assert told.outcomes[B].last_attached_at is not None
+        assert person.search(person.ask(AWAY)).outcomes[AWAY].last_attached_at is None, "it never was"
+    world.restart(B)
+    world.attached(world.nodes[B], 2, BROKER_2)
+
+
+def test_without_redis_every_search_is_refused_and_with_it_again_they_go_on(
+    world: World, server: LocalServer, first: Person, second: Person
+) -> None:
+    before = {p: world.size(p) for p in (world.broker, world.second, world.nodes[A])}
+    server.kill()
+    for person in (first, second):
+        told = person.search(person.ask(A, B, plate=SEEN))
+        assert (told.code, told.events) == ("UNAVAILABLE", ())
+        assert told.reason not in ("", "LOG_BROKEN")
+        assert person.preview(person.ask(A))[0] == "UNAVAILABLE"
+    printed = first.command(NEVER_SEEN, "--state", STATE, "--purpose", "stolen-vehicle", "--case", "R-1", "--node", A)
+    assert (printed.code, printed.out) == (1, "")
+    assert NO_RECORD not in printed.err
+    assert {p: world.size(p) for p in before} == before, "nothing was decided, and no node was asked"
+    server.start()
+    for person in (first, second):
+        until(
+            lambda p=person: p.search(p.ask(A, B)).kinds == {A: "no_match", B: "no_match"},  # type: ignore[misc]
+            "searches work again",
+        )
+
+
+def test_a_redis_that_hangs_is_as_good_as_none(world: World, server: LocalServer, first: Person) -> None:
+    server.pause()
+    try:
+        told = first.search(first.ask(A, plate=SEEN))
+    finally:
+        server.resume()
+    assert (told.code, told.events) == ("UNAVAILABLE", ())
+
+
+def test_redis_gone_in_the_middle_of_a_search_fails_it_and_tells_of_no_node_what_it_does_not_know(
+    world: World, server: LocalServer, first: Person
+) -> None:
+    # A's answer is held back until Redis is gone; when AWAY was last there only Redis knows.
+    pid = world.nodes[A].pid
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        with first.channel() as channel:
+            stream = first.stream(first.ask(A, B), channel, deadline_s=10)
+            assert next(stream).WhichOneof("event") == "decision"
+            server.kill()
+            os.kill(pid, signal.SIGCONT)
+            kinds = [e.outcome.node for e in stream if e.WhichOneof("event") == "outcome"]
+        assert set(kinds) == {A, B}, "what was claimed before goes on: its nodes need no shared state"
+        told = first.search(first.ask(A, AWAY))
+        assert (told.code, ANSWERED & set(told.kinds.values())) == ("UNAVAILABLE", set())
+    finally:
+        os.kill(pid, signal.SIGCONT)
+        server.start()
+
+
+def test_one_broker_stopped_leaves_the_other_whole(world: World, second: Person) -> None:
+    world.kill(world.broker, signal.SIGTERM)
+    assert until(lambda: second.search(second.ask(A, B)).kinds == {A: "no_match", B: "no_match"}, "the second goes on")
+    assert world.faults(world.broker, world.second, world.nodes[A], world.nodes[B]) == {}

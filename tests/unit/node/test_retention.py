@@ -1,0 +1,333 @@
+"""Retention: what is expired goes and is counted, what is held stays, and no gap reads as "no record"."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from audit.entry import Draft
+from comity.decision import Obligations
+from comity.errors import ComityError, ConfigError, Unavailable
+from comity.inquiry import Disclosed
+from comity.plate import Plate
+from comity.query import PlateQuery
+from node.holds import Holds
+from node.look_up import look_up
+from node.retention import FILE, ClockGuard, Retention
+from node.store.held import Held, Scope
+from node.store.interface import StoreError
+from node.store.rules import ClassRule, parse_rules
+from node.store.sqlite import SqliteStore
+from tests.unit.comity import scene
+from tests.unit.identity.world import ALDER, World, name
+from tests.unit.node.samples import NOW, YEAR_S, ago, detection
+
+PLATE = Plate(number="7ABC123", state="CA")
+DAY_S = 86_400
+DAY, HOUR = dt.timedelta(days=1), dt.timedelta(hours=1)
+
+
+@dataclass
+class Agency:
+    """A node's folder with a clock and a counter that tests move, and the log's entries in a list."""
+
+    folder: Path
+    world: World
+    retention_s: int = YEAR_S
+    rules: tuple[ClassRule, ...] = ()
+    now: dt.datetime = NOW
+    counter: float = 0.0
+    entries: list[Draft] = field(default_factory=list)
+    failing: Exception | None = None
+
+    def __post_init__(self) -> None:
+        SqliteStore.create(self.folder / "store")
+        self.store = self.opened()
+        self.holds = Holds(
+            self.folder / "holds",
+            directory=self.world.directory(),
+            node="alder-1",
+            agency=ALDER,
+            clock=lambda: self.now,
+        )
+        self.retention = Retention(
+            self.folder,
+            node="alder-1",
+            store=self.store,
+            holds=self.holds,
+            guard=ClockGuard(lambda: self.counter),
+            record=self.record,
+        )
+
+    def opened(self) -> SqliteStore:
+        return SqliteStore.open(
+            self.folder / "store",
+            retention_s=self.retention_s,
+            clock=lambda: self.now,
+            rules=self.rules,
+            max_hot_rows=50,
+        )
+
+    def record(self, draft: Draft) -> None:
+        if self.failing is not None:
+            raise self.failing
+        self.entries.append(draft)
+
+    def passes(self, time: dt.timedelta) -> None:
+        self.now += time
+        self.counter += time.total_seconds()
+
+    def run(self, slack: dt.timedelta = dt.timedelta()) -> int:
+        before = self.now - dt.timedelta(seconds=self.retention_s)
+        return self.retention.run(self.now, before, slack=slack).rows
+
+    def sealed_days(self, days: int, **fields: Any) -> None:
+        """One read for each of the last `days`, sealed."""
+        self.store.add([detection(seconds=d * DAY_S + 1, **fields) for d in range(days)])
+        self.store._shelf.rotate(self.store._shelf.view())
+        self.store.sealer.run()
+
+    def hold(self, scope: Scope, days: int = 100) -> str:
+        author = self.world.person("t-reyes", at=self.now)
+        other = self.world.person("s-okafor", role="supervisor", at=self.now)
+        made = self.holds.add(scope, kind="hold", reason="appeal", order="CO-26-17", days=days, signer=author)
+        assert self.holds.approve(made.hold_id, other).in_force
+        return made.hold_id
+
+    def seconds(self) -> list[float]:
+        found = self.store.exact(PLATE, ago(2 * YEAR_S), self.now, 1000)
+        return [(NOW - m.detection.captured_at).total_seconds() for m in found]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return World.make(tmp_path_factory.mktemp("world"), at=NOW)
+
+
+@pytest.fixture
+def agency(tmp_path: Path, world: World) -> Iterator[Agency]:
+    made = Agency(tmp_path, world)
+    yield made
+    made.store.close()
+
+
+def test_a_part_that_is_wholly_expired_is_unlinked_and_its_digest_is_in_the_log(agency: Agency) -> None:
+    agency.sealed_days(70)
+    oldest = agency.store.status().parts[-1]
+    path = agency.folder / "store" / oldest.name
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    agency.passes(dt.timedelta(seconds=YEAR_S) - 61 * DAY)
+    assert agency.run(DAY) == oldest.rows
+    assert not path.exists()
+    [entry] = agency.entries
+    assert (entry.body["digest"], entry.body["rows"], entry.body["rule"]) == (digest, oldest.rows, "retention")
+
+
+def test_a_part_that_is_partly_expired_is_rewritten_without_those_rows_after_a_days_slack(agency: Agency) -> None:
+    agency.sealed_days(20)
+    agency.passes(dt.timedelta(seconds=YEAR_S) - 15 * DAY)
+    before, visible = agency.store.count(), agency.seconds()
+    assert agency.run() == 5
+    assert (agency.store.count(), agency.seconds()) == (before - 5, visible)
+    agency.passes(DAY)
+    assert agency.run(DAY) == 0
+
+
+def test_space_comes_back_when_rows_of_the_hot_part_go(agency: Agency) -> None:
+    store = SqliteStore.open(agency.folder / "store", retention_s=YEAR_S, clock=lambda: NOW)
+    store.add([detection(seconds=s) for s in range(1000, 6000)])
+    full = store.status().size_bytes
+    assert store.purge(ago(1000)).rows == 4999
+    assert store.status().size_bytes < full / 5
+    store.close()
+
+
+def test_entries_are_one_an_hour_at_most_and_leave_no_row_out(agency: Agency) -> None:
+    agency.store.add([detection(seconds=s * 600) for s in range(1, 30)])
+    agency.passes(dt.timedelta(seconds=YEAR_S) - 5 * HOUR)
+    gone = 0
+    for _ in range(30):
+        gone += agency.run()
+        agency.passes(dt.timedelta(minutes=10))
+    assert len(agency.entries) <= 6
+    agency.passes(HOUR)
+    assert gone + agency.run() == 29
+    assert sum(e.body["rows"] for e in agency.entries) == 29
+
+
+def test_what_was_counted_and_not_logged_survives_a_restart(agency: Agency) -> None:
+    agency.store.add([detection(seconds=s * 600) for s in (1, 2)])
+    agency.passes(dt.timedelta(seconds=YEAR_S) - dt.timedelta(seconds=1200) + dt.timedelta(seconds=1))
+    agency.run()
+    agency.passes(dt.timedelta(minutes=10))
+    agency.run()
+    assert [e.body["rows"] for e in agency.entries] == [1]
+    agency.__post_init__()
+    agency.passes(HOUR)
+    agency.run()
+    assert [e.body["rows"] for e in agency.entries] == [1, 1]
+
+
+@pytest.mark.parametrize("failing", ["the log", "a hold's file", "the tally"])
+def test_nothing_goes_when_it_cannot_be_counted_or_a_hold_cannot_be_believed(agency: Agency, failing: str) -> None:
+    agency.sealed_days(5)
+    agency.passes(dt.timedelta(seconds=YEAR_S))
+    if failing == "the log":
+        agency.failing = Unavailable("no room", reason="LOG_TIMEOUT")
+    elif failing == "a hold's file":
+        hold = agency.hold(Scope(camera="pa-009"))
+        path = agency.folder / "holds" / f"{hold}.json"
+        path.write_bytes(path.read_bytes().replace(b'"add"', b'"odd"', 1))
+    else:
+        (agency.folder / FILE).write_bytes(b"{")
+        (agency.folder / FILE).chmod(0o600)
+    with pytest.raises(ComityError):
+        agency.run()
+    assert agency.store.count() == 5
+
+
+def test_held_rows_are_copied_before_they_go_and_searches_do_not_return_them(agency: Agency) -> None:
+    agency.store.add([detection(seconds=60), detection("7A8CI23", seconds=61), detection("8XYZ999", seconds=62)])
+    hold = agency.hold(Scope(plate=PLATE), days=800)
+    agency.passes(dt.timedelta(seconds=YEAR_S + 61))
+    assert agency.run() == 2 + 1
+    assert Held(agency.folder / "hold.db").counts() == {hold: 2}
+    assert (agency.seconds(), agency.store.count()) == ([], 0)
+    assert (agency.folder / "hold.db").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_hold_that_is_over_releases_its_rows_at_the_next_purge(agency: Agency) -> None:
+    agency.store.add([detection(seconds=60)])
+    agency.hold(Scope(camera="pa-001"), days=400)
+    agency.passes(dt.timedelta(seconds=YEAR_S))
+    agency.run()
+    assert sum(agency.retention.held().values()) == 1
+    agency.passes(36 * DAY)
+    agency.run()
+    assert agency.retention.held() == {}
+
+
+def test_a_damaged_part_outlives_its_retention_only_while_something_is_held(agency: Agency) -> None:
+    agency.sealed_days(5)
+    [part] = [p for p in agency.store.status().parts if p.state == "sealed"]
+    agency.store._shelf.set_aside(part.name, "DIGEST_DIFFERS")
+    agency.hold(Scope(plate=PLATE), days=400)
+    agency.passes(dt.timedelta(seconds=YEAR_S))
+    agency.run()
+    assert (agency.folder / "store" / part.name).exists()
+    agency.passes(36 * DAY)
+    agency.run()
+    assert not (agency.folder / "store" / part.name).exists()
+
+
+def test_the_beginning_of_a_hold_is_one_entry_that_names_no_plate(agency: Agency) -> None:
+    hold = agency.hold(Scope(plate=PLATE))
+    agency.run()
+    agency.run()
+    [entry] = agency.entries
+    assert (entry.body["rule"], entry.body["rows"]) == (f"hold-added:{hold}", 0)
+    assert "7ABC123" not in str(entry)
+    assert "CO-26-17" not in str(entry)
+
+
+def test_a_clock_that_jumps_ahead_expires_nothing_for_an_hour_after(agency: Agency) -> None:
+    agency.sealed_days(5)
+    agency.run()
+    agency.now += 3 * dt.timedelta(seconds=YEAR_S)
+    with pytest.raises(Unavailable) as caught:
+        agency.run()
+    assert caught.value.reason == "CLOCK_JUMPED"
+    agency.now -= 3 * dt.timedelta(seconds=YEAR_S)
+    with pytest.raises(Unavailable):
+        agency.run()
+    agency.passes(HOUR)
+    assert (agency.run(), agency.store.count()) == (0, 5)
+
+
+def test_a_rehearsal_says_what_would_go_and_changes_nothing(agency: Agency) -> None:
+    agency.sealed_days(5)
+    agency.hold(Scope(plate=PLATE), days=400)
+    agency.passes(dt.timedelta(seconds=YEAR_S))
+    report = agency.retention.rehearse(agency.now - dt.timedelta(seconds=YEAR_S), slack=dt.timedelta())
+    assert (report.rows, report.held) == (5, 5)
+    assert (agency.store.count(), agency.entries, agency.retention.held()) == (5, [], {})
+
+
+@pytest.fixture
+def classed(tmp_path: Path, world: World) -> Iterator[Agency]:
+    made = Agency(tmp_path, world, rules=parse_rules([f"source:commercial={2 * DAY_S}", f"camera:pa-007={3 * DAY_S}"]))
+    yield made
+    made.store.close()
+
+
+@pytest.mark.parametrize("sealed", [False, True], ids=["in the hot part", "in a sealed part"])
+def test_a_class_is_neither_returned_nor_kept_past_its_own_rule(classed: Agency, sealed: bool) -> None:
+    batch = [
+        detection(seconds=d * DAY_S + s, camera=camera, source=source)
+        for d in range(6)
+        for s, camera, source in ((1, "pa-001", "police"), (2, "pa-001", "commercial"), (3, "pa-007", "police"))
+    ]
+    classed.store.add(batch)
+    if sealed:
+        classed.store._shelf.rotate(classed.store._shelf.view())
+        classed.store.sealer.run()
+    kept = 6 + 2 + 3
+    assert len(classed.seconds()) == kept
+    assert classed.run() == 18 - kept
+    assert (classed.store.count(), len(classed.seconds())) == (kept, kept)
+    [entry] = classed.entries
+    assert set(entry.body["rule"].split(",")) == {"source:commercial", "camera:pa-007"}
+
+
+def test_a_window_past_a_class_rule_is_partial_coverage_and_a_shorter_one_is_not(classed: Agency) -> None:
+    disclosed = Disclosed(query=PlateQuery(plate=PLATE), case_number="", authority_reference="")
+    codes = []
+    for days in (7, 3, 2):
+        inquiry = scene.inquiry(begin=NOW - days * DAY, end=NOW)
+        found = look_up(classed.store, inquiry, disclosed, Obligations(), retention_s=YEAR_S, agency=ALDER, now=NOW)
+        codes.append(found.reason_code)
+    assert codes == ["CLASS_RETENTION", "CLASS_RETENTION", ""]
+
+
+def test_a_rule_that_is_taken_back_leaves_its_gap_where_rows_are_gone(classed: Agency) -> None:
+    classed.store.add([detection(seconds=400 + 3 * DAY_S, source="commercial"), detection(seconds=60)])
+    assert classed.run() == 1
+    classed.store.close()
+    classed.rules = ()
+    classed.__post_init__()
+    gaps = classed.store.gaps(NOW - 10 * DAY, NOW)
+    assert ("source:commercial", NOW - 2 * DAY) in [(g.rule, g.end) for g in gaps]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "source:navy=10", "camera:=10", "camera:pa=0", "camera:pa=-1", "camera:pa", "plate:7ABC123=10", "camera:\n=1"],
+)
+def test_what_is_no_retention_rule_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError):
+        parse_rules([text])
+
+
+def test_two_rules_for_one_class_are_refused() -> None:
+    with pytest.raises(ConfigError):
+        parse_rules(["camera:a=10", "camera:a=20"])
+
+
+def test_a_purge_on_a_full_disk_loses_nothing_that_is_not_expired(agency: Agency) -> None:
+    agency.sealed_days(20)
+    agency.passes(dt.timedelta(seconds=YEAR_S) - 15 * DAY)
+    visible = agency.seconds()
+    store = agency.folder / "store"
+    blocked = agency.store._shelf.view().manifest.next + 1
+    for n in range(blocked - 1, blocked + 3):
+        (store / f"part-{n}.db.tmp").mkdir(exist_ok=True)  # stands for a file that cannot be written
+    with pytest.raises(StoreError):
+        agency.run()
+    assert agency.seconds() == visible
+    assert name(ALDER, "person", "x").trust_domain == ALDER
