@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 RUN := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python
+RUN_STAMP := $(VENV)/.runs
 STAMP := $(VENV)/.installed
 PACKAGES := comity policies audit identity broker node cli
 UV := UV_NO_CONFIG=1 UV_PYTHON_DOWNLOADS=never $(BIN)/uv --quiet --system-certs
@@ -16,12 +17,17 @@ help:  ## What can be made
 
 setup: $(STAMP)  ## Install everything into .venv
 
-$(STAMP): requirements/dev.txt requirements/setup.txt pyproject.toml
+# What it takes to run Comity; the rest is for testing it.
+$(RUN_STAMP): requirements/run.txt requirements/setup.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "apt-get install -y python3-venv"; exit 1; }
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/setup.txt
-	@$(UV) pip install --python $(BIN)/python --require-hashes -r requirements/dev.txt
+	@$(UV) pip install --python $(BIN)/python --require-hashes -r requirements/run.txt
 	@$(UV) pip install --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(STAMP): $(RUN_STAMP) requirements/dev.txt
+	@$(UV) pip install --python $(BIN)/python --require-hashes -r requirements/dev.txt
 	@touch $@
 
 protos: setup  ## Generate the stubs in comity/v1 from protos
@@ -66,7 +72,7 @@ check: lint types imports protos-check docs  ## Lint, types, imports, protos, do
 test: setup  ## Run the tests
 	$(BIN)/python -m pytest -q $(ARGS)
 
-demo: setup  ## Run the sample federation and its story of searches
+demo: $(RUN_STAMP)  ## Run the sample federation and its story of searches
 	$(BIN)/comity demo run
 
 bench: setup  ## Run the benchmarks; NAME=search runs one
