@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -20,10 +21,11 @@ class Cedar:
 
     def __init__(self, rules: Iterable[Rule], vocabulary: Vocabulary) -> None:
         self._rules = [r for r in rules if r.effect in _WORDS]
-        self._policies = cedarpy.PolicySet("\n".join(map(_policy, self._rules)))
-        trees = (("Who", vocabulary.who), ("Node", vocabulary.node))
-        trees += (("Purpose", vocabulary.purpose), ("Role", vocabulary.role))
-        self._entities = cedarpy.Entities([e for kind, tree in trees for e in _entities(kind, tree)])
+        self._policies = cedarpy.PolicySet.from_str("\n".join(map(_policy, self._rules)))
+        trees = [("Who", vocabulary.who), ("Node", vocabulary.node)]
+        trees += [("Purpose", vocabulary.purpose), ("Role", vocabulary.role)]
+        entities = [e for kind, tree in trees for e in _entities(kind, tree)]
+        self._entities = cedarpy.Entities.from_json_str(json.dumps(entities))
 
     def decide(self, asked: Sequence[Asked]) -> list[tuple[bool, frozenset[str]]]:
         """Of each request whether it is allowed, and the rows that settled it: every deny, or else every allow.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -72,6 +73,7 @@ def serve(state: Path) -> None:
 
 def main() -> None:
     """Run the command; an error that Comity foresaw is one line and exit code 1."""
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its own lines are for its makers
     try:
         broker(prog_name="comity broker")
     except ComityError as error:

@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 import datetime as dt
 import gc
+import hashlib
 import itertools
+import random
 import signal
 import uuid
 from collections.abc import Coroutine
@@ -20,15 +22,16 @@ import structlog
 
 from audit.entry import start_entry, stop_entry
 from audit.log import DecisionLog
+from broker import policies
 from broker.admission import Admission
 from broker.config import BrokerConfig
 from broker.links import Links
-from broker.ports import Presence, Quota, ReplayGuard
+from broker.ports import Bundles, Presence, Quota, ReplayGuard
 from broker.rpc.node_link_service import Attachments, NodeLinkService
 from broker.rpc.search_service import SearchService
 from broker.search import Limits, Search
-from broker.state.inprocess import InProcessPresence, InProcessQuota, InProcessReplayGuard
-from broker.state.redis import RedisPresence, RedisQuota, RedisReplayGuard, SharedRedis
+from broker.state.inprocess import InProcessBundles, InProcessPresence, InProcessQuota, InProcessReplayGuard
+from broker.state.redis import PREFIX, RedisBundles, RedisPresence, RedisQuota, RedisReplayGuard, SharedRedis
 from comity import instants, logs
 from comity.admin import NOT_SERVING, SERVING, Health
 from comity.decision import Pep
@@ -41,10 +44,13 @@ from identity.tls import server_credentials
 from policies.decide import Decider
 from policies.engine import compiled
 from policies.packs import load_packs
+from policies.shadow import Shadow
 from policies.vocabulary import Vocabulary
 
 PROCESS_TTL = dt.timedelta(seconds=30)
 PRESENCE_EVERY_S = 10.0
+CHECK_EVERY_S = 0.1
+CHECKED_AT_ONCE = 8
 LAST_WORDS_S = 0.5
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 SERVICES = ("comity.v1.SearchService", "comity.v1.NodeLinkService")
@@ -109,9 +115,11 @@ class Broker:
         self._tasks: set[asyncio.Task[None]] = set()
         self._log = DecisionLog.open(state_folder, clock=instants.now, on_broken=self._broken)
         self._links = Links()
+        self._bundles = bundles_of(self.directory, state.shared)
         self._addresses: tuple[str, ...] = ()
         self._credentials = server_credentials(folder, self.directory.agency_authorities)
         self._health = Health(SERVICES)
+        self._shadow = Shadow(random.SystemRandom())
         self._search = self._build_search(folder)
         self._link_service = NodeLinkService(
             Attachments(
@@ -119,6 +127,7 @@ class Broker:
                 links=self._links,
                 log=self._log,
                 presence=state.presence,
+                bundles=self._bundles,
                 clock=instants.now,
                 broker=self.id,
                 process=self._process,
@@ -134,7 +143,7 @@ class Broker:
         c, directory = self.config, self.directory
         return Search(
             directory=directory,
-            decider=decider_of(directory),
+            decider=decider_of(directory, self._shadow),
             links=self._links,
             log=self._log,
             signer=folder.signer,
@@ -162,10 +171,12 @@ class Broker:
         bind(admin, self.config.admin, None)
         await self._state.presence.register_process(self._process, PROCESS_TTL)
         await self._refresh()
+        await self._pull()
         for server in (*servers, admin):
             await server.start()
         await self._health.set(SERVING)
         self._start(self._stay_present())
+        self._start(self._check_answers())
         gc.freeze()
         logger.info("serving", investigators=self.config.listen_investigators, nodes=self.config.listen_nodes)
         await self._stopping.wait()
@@ -221,8 +232,25 @@ class Broker:
                 if nodes:
                     await self._state.presence.touch(nodes, self._process, instants.now())
                 await self._refresh()
+                await self._pull()
             except ComityError as error:
                 logger.warning("presence not updated", reason=error.reason)
+
+    async def _pull(self) -> None:
+        """Policies that other processes took up, so that a refusal is one here too. Alone, there are none."""
+        if self._state.shared is None:
+            return
+        nodes = self.directory.federation.nodes
+        taken = await policies.pull(nodes, self.directory, self._bundles, self._links, instants.now())
+        if taken:
+            logger.info("policies taken up from other processes", nodes=len(taken))
+
+    async def _check_answers(self) -> None:
+        """What the decider drew is decided by Casbin again, a few at a time, so that searches are not held up."""
+        while True:
+            await asyncio.sleep(CHECK_EVERY_S)
+            if self._shadow.waiting:
+                await asyncio.to_thread(self._shadow.check, CHECKED_AT_ONCE)
 
     async def _refresh(self) -> None:
         others = [p for p in await self._state.presence.processes() if p != self._process]
@@ -247,7 +275,7 @@ class Broker:
             logger.error("background work failed", kind=type(error).__name__)
 
 
-def decider_of(directory: Directory) -> Decider:
+def decider_of(directory: Directory, shadow: Shadow | None = None) -> Decider:
     """The broker's decider under the federation's packs.
 
     Raises:
@@ -258,7 +286,18 @@ def decider_of(directory: Directory) -> Decider:
     policy = compiled(load_packs(federation.presets), vocabulary)
     # Unique is enough, and the system's randomness costs more than the decision: one draw a process.
     run, numbers = uuid.uuid4(), itertools.count(1)
-    return Decider(federation, policy, Pep.BROKER, lambda: f"{run}-{next(numbers)}")
+    return Decider(federation, policy, Pep.BROKER, lambda: f"{run}-{next(numbers)}", shadow)
+
+
+def bundles_of(directory: Directory, shared: SharedRedis | None) -> Bundles:
+    """Where nodes' policies are held: in Redis under a name of this federation's own, else in this process.
+
+    Versions count within a federation, so one that is made anew, with another authority, must not meet the old one's.
+    """
+    if shared is None:
+        return InProcessBundles()
+    pinned = b"".join(sorted(a.der for a in directory.anchors if a.federation))
+    return RedisBundles(shared, prefix=f"{PREFIX}:{hashlib.sha256(pinned).hexdigest()[:16]}")
 
 
 def bind(server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials | None) -> int:

@@ -80,6 +80,16 @@ class Links:
         if self._links.get(link.node) is link:
             self._published[link.node] = published
 
+    def published(self, node: str) -> Published | None:
+        """The latest policy that is known of the node."""
+        return self._published.get(node)
+
+    def learn(self, published: Published) -> None:
+        """A policy that another process took up; an attached node's own word, if not older, goes before it."""
+        known = self._published.get(published.node)
+        if known is None or known.version < published.version:
+            self._published[published.node] = published
+
     def detach(self, link: Link) -> bool:
         """Forget `link`. False if another has replaced it."""
         if self._links.get(link.node) is not link:

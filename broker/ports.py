@@ -6,7 +6,7 @@ import datetime as dt
 from collections.abc import Callable
 from typing import Protocol
 
-from broker.state.interface import Presence, Quota, ReplayGuard
+from broker.state.interface import Bundles, Presence, Quota, ReplayGuard
 from comity.envelope import Envelope
 
 Clock = Callable[[], dt.datetime]
@@ -20,4 +20,4 @@ class OutcomeSigner(Protocol):
         ...
 
 
-__all__ = ["Clock", "OutcomeSigner", "Presence", "Quota", "ReplayGuard"]
+__all__ = ["Bundles", "Clock", "OutcomeSigner", "Presence", "Quota", "ReplayGuard"]

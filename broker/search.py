@@ -20,7 +20,7 @@ from functools import partial
 from audit.log import DecisionLog
 from broker.admission import Admission
 from broker.authenticate import authenticate
-from broker.decide import decide
+from broker.decide import decide, within_quotas
 from broker.dispatch import SLICE, Dispatch
 from broker.links import Links
 from broker.model import (
@@ -82,8 +82,8 @@ class Search:
         """
         loop = asyncio.get_running_loop()
         async with self.admission.enter(call.peer.agency):
+            await self._within_quota(call)
             requester = await self._authenticate(call)  # 1
-            await self._within_quota(requester)
             receipts = await self._decide_and_record(call, requester, preview=False)  # 2, 3
             yield Decided(decisions=tuple(r.ruling.decision for r in receipts))
             own = OwnOutcomes(requester, self.signer, self.clock())
@@ -111,8 +111,8 @@ class Search:
             NotAuthentic, InvalidInput, Exhausted, Unavailable, LogBroken: as `run`.
         """
         async with self.admission.enter(call.peer.agency):
+            await self._within_quota(call)
             requester = await self._authenticate(call)
-            await self._within_quota(requester)
             receipts = await self._decide_and_record(call, requester, preview=True)
             return tuple(r.ruling.decision for r in receipts)
 
@@ -123,8 +123,10 @@ class Search:
             await record_rejection(self.log, call, error)
             raise
 
-    async def _within_quota(self, requester: Requester) -> None:
-        who, day = requester.verified.requester, self.clock().date()
+    async def _within_quota(self, call: Call) -> None:
+        # Before the inquiry is looked at, and so of rejections too: else one person's would fill the log, and the
+        # replay guard, which turns everybody away when it is full.
+        who, day = call.peer, self.clock().date()
         for key, limit in (
             (str(who.spiffe), self.limits.person_per_day),
             (who.agency, self.limits.agency_per_day),
@@ -138,6 +140,8 @@ class Search:
         self, call: Call, requester: Requester, *, preview: bool
     ) -> tuple[Receipt[Ruling], ...]:
         rulings = decide(requester, self.directory.federation, self.decider, self.links, self.clock())
+        if not preview:
+            rulings = await within_quotas(requester, rulings, self.quota, self.clock().date())
         left_s = call.deadline - asyncio.get_running_loop().time()
         return await record(
             self.log,

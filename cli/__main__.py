@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 
 import click
@@ -60,6 +61,7 @@ def main() -> None:
     """Run the command; an error that Comity foresaw is one line on standard error and exit code 1."""
     # The arguments may name a plate: other users of the machine shall not read them in the process list.
     setproctitle.setproctitle(" ".join(["comity", *sys.argv[1:2]]))
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its own lines are for its makers
     try:
         cli(prog_name="comity")
     except ComityError as e:

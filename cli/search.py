@@ -15,7 +15,7 @@ from cli.compose import Asked, SignedInquiry, compose, legal_basis_of, read_draf
 from cli.shown import JsonLines, Shown, Tables, console, decision_json, write_json
 from cli.words import plain
 from comity import instants
-from comity.errors import ComityError, NotYet
+from comity.errors import ComityError
 from comity.outcome import Tally
 from comity.purpose import Authority, LegalBasis, PurposeOfUse
 from comity.v1 import search_service_pb2 as pb2
@@ -147,9 +147,6 @@ def _take(event: pb2.SearchEvent, reading: Reading, shown: Shown) -> None:
 
 def _asked(plate: str | None, options: dict[str, object], directory: Directory) -> Asked:
     given = {k: str(v) for k, v in options.items() if isinstance(v, str)}
-    for name in ("near", "camera", "convoy"):
-        if name in given:
-            raise NotYet(f"--{name} searches are not supported yet: this version searches plates and parts of them")
     if plate == "-":
         plate = sys.stdin.readline(256).strip()
     have = {"PLATE": plate is not None, "--case": "case_number" in given}

@@ -180,6 +180,8 @@ def obligations_json(o: decision_pb2.Obligations) -> dict[str, Any]:
         out["warrant"] = True
     if o.HasField("quota_per_day"):
         out["quota_per_day"] = o.quota_per_day
+    if o.HasField("breadth"):
+        out["breadth"] = o.breadth
     return out
 
 

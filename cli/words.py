@@ -57,7 +57,7 @@ def _sentence(checked: Checked) -> str:
             told = reason.removeprefix("refused")
             return f"refused by the {checked.signer}{told if told != reason else ': ' + reason}"
         case OutcomeKind.WITHHELD:
-            return f"searched, and nothing of it released, found or not: {o.reason}"
+            return f"permitted, and nothing released, found or not: {o.reason}"
         case OutcomeKind.PENDING:
             return f"waits for the signature of a {o.role} of {o.agency}"
         case OutcomeKind.TIMED_OUT:

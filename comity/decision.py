@@ -86,6 +86,8 @@ class Obligations:
 
 
 NO_OBLIGATIONS = Obligations()
+# As `Obligations.as_json` names them: what an enforcement point of this version can enforce.
+KNOWN_OBLIGATIONS = frozenset({"window_days", "redact", "approval", "warrant", "quota_per_day", "breadth"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,8 +106,8 @@ class Decision:
 
     `reason_code` is stable and upper case: PERMITTED, DENIED_BY_RULE, NO_RULE_ALLOWS, NOT_REGISTERED,
     WARRANT_REQUIRED, NO_POLICY, INDETERMINATE, QUOTA_SPENT, BREADTH_SPENT, POLICY_CHANGED, OBLIGATION_UNKNOWN.
-    `quotas`: each rule that limits searches a day, with its limit; `policy_digest` and `federation_digest` are SHA-256 in hex,
-    empty where there was none.
+    `policy_digest` and `federation_digest` are SHA-256 in hex, empty where there was none. `quotas`: each rule that
+    limits searches a day, with its limit; not on the wire.
     """
 
     decision_id: str

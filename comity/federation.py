@@ -22,7 +22,10 @@ MAX_DEPTH = 8  # Casbin stops following roles, silently, after ten
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agency:
-    """`kind` is one of KINDS; `does` says what it is for policy groups; `jurisdiction` is empty for federal ones."""
+    """`kind` is one of KINDS; `does` says what it is for policy groups; `jurisdiction` is empty for federal ones.
+
+    `policy_signatures`: how many of the agency's policy keys must have signed a bundle, 1 or 2.
+    """
 
     id: str
     name: str
@@ -30,6 +33,7 @@ class Agency:
     jurisdiction: str
     does: frozenset[str]
     tags: frozenset[str]
+    policy_signatures: int = 1
 
     @property
     def state(self) -> str:
@@ -39,7 +43,10 @@ class Agency:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
-    """Where an agency's detections live. `retention_s`: older ones are never returned. `presets`: policy packs."""
+    """Where an agency's detections live. `retention_s`: older ones are never returned. `presets`: policy packs.
+
+    `policy_minimum`: bundles of a lower version are revoked.
+    """
 
     id: str
     agency: str
@@ -47,6 +54,7 @@ class Node:
     retention_s: int
     cameras: int
     presets: tuple[str, ...]
+    policy_minimum: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,7 +220,7 @@ class _Reader:
         return MappingProxyType(out)
 
     def agency(self, field: str, raw: Any, jurisdictions: Mapping[str, str]) -> Agency:
-        t = self.table(field, raw, {"id", "name", "kind", "jurisdiction", "does", "tags"})
+        t = self.table(field, raw, {"id", "name", "kind", "jurisdiction", "does", "tags", "policy_signatures"})
         jurisdiction = t.get("jurisdiction", "")
         if not isinstance(jurisdiction, str) or (jurisdiction and jurisdiction not in jurisdictions):
             self.no(f"{field}.jurisdiction", "is not registered")
@@ -226,10 +234,12 @@ class _Reader:
             jurisdiction=str(jurisdiction),
             does=frozenset(self.strings(f"{field}.does", t.get("does", ()))),
             tags=frozenset(self.strings(f"{field}.tags", t.get("tags", ()))),
+            policy_signatures=self.whole(f"{field}.policy_signatures", t.get("policy_signatures", 1), 1, 2),
         )
 
     def node(self, field: str, raw: Any) -> Node:
-        t = self.table(field, raw, {"id", "agency", "source", "retention_s", "cameras", "presets"})
+        keys = {"id", "agency", "source", "retention_s", "cameras", "presets", "policy_minimum"}
+        t = self.table(field, raw, keys)
         return Node(
             id=self.identifier(f"{field}.id", t.get("id")),
             agency=self.identifier(f"{field}.agency", t.get("agency")),
@@ -237,6 +247,7 @@ class _Reader:
             retention_s=self.whole(f"{field}.retention_s", t.get("retention_s"), 1, 100 * 366 * 86400),
             cameras=self.whole(f"{field}.cameras", t.get("cameras", 0), 0, 1_000_000),
             presets=self.strings(f"{field}.presets", t.get("presets", ())),
+            policy_minimum=self.whole(f"{field}.policy_minimum", t.get("policy_minimum", 0), 0, 2**53 - 1),
         )
 
     def agreement(self, field: str, raw: Any) -> Agreement:

@@ -9,7 +9,7 @@ import base64
 import binascii
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -117,13 +117,32 @@ def verify_with_keys(data: bytes, keys: Iterable[ec.EllipticCurvePublicKey], *, 
     return envelope.payload
 
 
-def verify_bundle_signature(data: bytes, keys: Iterable[ec.EllipticCurvePublicKey]) -> bytes:
-    """The payload of a policy bundle signed by the agency's registered `keys`, verified.
+def countersign_with_key(data: bytes, key: ec.EllipticCurvePrivateKey, *, payload_type: str) -> bytes:
+    """The same file with one more signature, by `key`, behind those it has, which are not verified here.
 
     Raises:
-        InvalidInput, NotAuthentic: as `verify_with_keys`.
+        InvalidInput: BAD_ENVELOPE.
+        NotAuthentic: DUPLICATE_SIGNER; this key has signed already.
     """
-    return verify_with_keys(data, keys, payload_type=BUNDLE_TYPE)
+    envelope = dsse_json_decode(data, payload_type=payload_type)
+    signer = key_id(key.public_key())
+    if any(s.key_id == signer for s in envelope.signatures):
+        raise NotAuthentic("this key has signed already", reason="DUPLICATE_SIGNER")
+    signature = KeySignature(key_id=signer, signature=key.sign(pae(payload_type, envelope.payload), ALGORITHM))
+    return dsse_json_encode(replace(envelope, signatures=(*envelope.signatures, signature)))
+
+
+def verify_bundle_signature(data: bytes, keys: Iterable[ec.EllipticCurvePublicKey], *, least: int = 1) -> bytes:
+    """The payload of a policy bundle signed by at least `least` of the agency's registered `keys`, all verified.
+
+    Raises:
+        InvalidInput, NotAuthentic: as `verify_with_keys`; TOO_FEW_SIGNATURES.
+    """
+    payload = verify_with_keys(data, keys, payload_type=BUNDLE_TYPE)
+    # every signature was verified, each by another key
+    if len(dsse_json_decode(data, payload_type=BUNDLE_TYPE).signatures) < least:
+        raise NotAuthentic(f"the agency asks for {least} signatures on its policies", reason="TOO_FEW_SIGNATURES")
+    return payload
 
 
 def _decode(data: bytes, payload_type: str, max_bytes: int) -> KeyEnvelope:

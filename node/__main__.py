@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import os
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 
 import click
 import orjson
 import setproctitle
 import uvloop
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from audit.entry import Draft
 from audit.log import DecisionLog
@@ -23,8 +21,9 @@ from comity.errors import ComityError, NotYet
 from comity.plate import Plate
 from identity.folder import IdentityFolder
 from identity.state_folder import make_config
+from node import counters
 from node.holds import HOLD, PRESERVATION, PRESERVATION_DAYS, Holds
-from node.ingest import Tally
+from node.ingest_commands import ingest, replay
 from node.store.held import FILE as HELD_FILE
 from node.store.held import Held, Scope
 from node.store.sqlite import SqliteStore
@@ -34,7 +33,6 @@ FOLDER = click.Path(path_type=Path, file_okay=False)
 IDENTITY = click.option(
     "--identity", type=FOLDER, envvar="COMITY_IDENTITY", required=True, help="Your identity folder."
 )
-PARTLY = 3
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -43,7 +41,7 @@ def node() -> None:
 
     Example: comity node ingest ./node reads.jsonl
 
-    Exit codes: 0 done, 1 failure, 2 wrong usage; ingest: 3 some records were set aside.
+    Exit codes: 0 done, 1 failure, 2 wrong usage; ingest and replay: 3 some records are set aside.
     """
 
 
@@ -86,39 +84,6 @@ def serve(state: Path) -> None:
 
 @node.command()
 @click.argument("state", type=FOLDER)
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, dir_okay=False))
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a file.")
-def ingest(state: Path, files: tuple[Path, ...], as_json: bool) -> None:
-    """Read camera FILES in: OpenALPR and Rekor JSON (.json, .jsonl) and CSV (.csv). Reading one again adds nothing.
-
-    Bad records are set aside in STATE/set-aside with line and reason. The node may be serving meanwhile.
-
-    Example: comity node ingest ./node /srv/cameras/2026-01-31.jsonl
-
-    Exit codes: 0 all read in; 3 some records were set aside; 1 a file could not be read; 2 wrong usage.
-    """
-    from node.app import Parts
-
-    parts = Parts.open(state)
-    bad = False
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True) as progress:
-        for path in files:
-            task = progress.add_task(path.name, total=None)
-
-            def show(tally: Tally, task: object = task) -> None:
-                progress.update(task, completed=tally.read_bytes, total=tally.total_bytes)  # type: ignore[arg-type]
-
-            tally = parts.ingester.ingest_file(path, show)
-            progress.remove_task(task)
-            bad = bad or tally.rejected > 0
-            _say(path, tally, as_json)
-    parts.store.close()
-    sys.exit(PARTLY if bad else 0)
-
-
-@node.command()
-@click.argument("state", type=FOLDER)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def status(state: Path, as_json: bool) -> None:
     """What STATE holds: its parts with rows and sizes, the oldest and newest, how far ingest lags, parts that were
@@ -148,16 +113,19 @@ def status(state: Path, as_json: bool) -> None:
             "log_entries": log.head()[0],
         }
     parts.store.close()
+    ingest = counters.read(state / counters.FILE)
     if as_json:
-        click.echo(orjson.dumps(values | {"parts": [p.as_json() for p in found.parts]}))
+        click.echo(orjson.dumps(values | {"ingest": ingest} | {"parts": [p.as_json() for p in found.parts]}))
         return
     for key, value in values.items():
         click.echo(f"{key:<12} {value}")
+    for surface, counts in ingest.items():
+        click.echo(f"  by {surface}: " + ", ".join(f"{n} {name}" for name, n in counts.items()))
     for part in found.parts:
         times = " to ".join(instants.to_text(t) for t in (part.oldest, part.newest) if t)
         click.echo(f"  {part.name:<16} {part.state:<9} {part.rows:>10} rows {part.size_bytes:>12} bytes  {times}")
         if part.reason:
-            click.echo(f"    {part.reason}: searches of this span fail; put a backup of the file in its place")
+            click.echo(f"    {part.reason}: searches of this span fail; put its backup in its place and restart")
 
 
 @node.command()
@@ -195,6 +163,10 @@ def purge(state: Path, dry_run: bool, as_json: bool) -> None:
         click.echo(f"{g.name}: {g.rows} rows{' and the file' if g.whole else ''}, {', '.join(g.rules)}")
     verb = "would go" if dry_run else "gone"
     click.echo(f"{report.rows} detections {verb}, {report.held} of them kept for a hold")
+
+
+node.add_command(ingest)
+node.add_command(replay)
 
 
 @node.group()
@@ -349,21 +321,11 @@ def _not_yet(name: str, what: str) -> None:
 _not_yet("copy", "moving to another store")
 
 
-def _say(path: Path, tally: Tally, as_json: bool) -> None:
-    if as_json:
-        click.echo(orjson.dumps({"file": str(path), **asdict(tally)}))
-        return
-    reasons = ", ".join(f"{n} {reason}" for reason, n in sorted(tally.reasons.items()))
-    click.echo(
-        f"{path.name}: {tally.accepted} new, {tally.duplicates} known, {tally.rejected} set aside, "
-        f"{tally.expired} past retention" + (f" ({reasons})" if reasons else "")
-    )
-
-
 def main() -> None:
     """Run the command; an error that Comity foresaw is one line and exit code 1."""
     # The arguments of a hold may name a plate: other users of the machine shall not read them.
     setproctitle.setproctitle(" ".join(["comity node", *sys.argv[1:2]]))
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its own lines are for its makers
     try:
         node(prog_name="comity node")
     except ComityError as error:

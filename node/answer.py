@@ -47,6 +47,12 @@ class Answers:
         )
         return self._sign(outcome, receipt)
 
+    def withheld(self, receipt: OwnReceipt, reason_code: str, reason: str) -> Signed:
+        """`withheld`: permitted, but what was asked may not be told."""
+        digest = receipt.decision.policy_digest
+        outcome = self._outcome(OutcomeKind.WITHHELD, policy_digest=digest, reason_code=reason_code, reason=reason)
+        return self._sign(outcome, receipt)
+
     def not_permitted(self, receipt: OwnReceipt) -> Signed:
         """`pending` if only a supervisor's signature is missing, else `refused`."""
         decision = receipt.decision

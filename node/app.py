@@ -162,6 +162,7 @@ class NodeProgram:
             signer=p.folder.signer,
             clock=instants.now,
             new_id=_new_id,
+            say_hello=self._say_hello,
         )
         attachment = Attachment(
             credentials=client_credentials(p.folder),
@@ -241,6 +242,9 @@ class NodeProgram:
             directory_version=self._parts.directory.version,
             bundle=self._policy.published.data,
         )
+
+    def _say_hello(self) -> None:
+        self._brokers.renew()
 
     async def _renew_policy(self) -> None:
         while True:

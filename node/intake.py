@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +21,12 @@ from node.images import Images
 from node.ingest import WEBHOOK, Ingester
 from node.rpc.senders import Senders, load_tokens
 from node.rpc.webhook import Webhook
-from node.rpc.webhook_tls import server_context
+from node.rpc.webhook_tls import server_context, take_up
 from node.watch import Watch
 
 IMAGES_FOLDER = "images"
 FLUSH_EVERY_S = 5.0
+RENEW_EVERY_S = 60.0
 logger = structlog.get_logger("intake")
 
 
@@ -89,8 +91,10 @@ class Intake:
         if self.webhook:
             host, port = addresses.address(self.config.webhook, key="webhook")
             roots = self.directory.authorities_of(self.agency)
-            bound = await self.webhook.start(host, port, server_context(self.folder, roots))
+            context = server_context(self.folder, roots)
+            bound = await self.webhook.start(host, port, context)
             logger.info("webhook listens", port=bound)
+            self.tasks.append(asyncio.ensure_future(self._renew(context)))
         if self.watch:
             self.tasks.append(asyncio.ensure_future(self.watch.run(self.config.watch_every_s)))
         self.tasks.append(asyncio.ensure_future(self._flush()))
@@ -114,6 +118,14 @@ class Intake:
         self.images.purge(max(before, now - own) if own else before)
         if self.watch:
             self.watch.purge(before)
+
+    async def _renew(self, context: ssl.SSLContext) -> None:
+        while True:
+            await asyncio.sleep(RENEW_EVERY_S)
+            try:
+                take_up(context, self.folder)
+            except ComityError as error:
+                logger.error("certificate not taken up", reason=error.reason)
 
     async def _flush(self) -> None:
         while True:

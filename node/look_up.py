@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import datetime as dt
+from typing import assert_never
 
 from comity import instants
-from comity.decision import Obligations
+from comity.decision import Obligations, Redaction
 from comity.detection import Match, redact
-from comity.errors import InvalidInput
+from comity.errors import ComityError
 from comity.inquiry import Disclosed, Inquiry
 from comity.outcome import Coverage
 from comity.purpose import Act
-from comity.query import AreaQuery, Circle, ConvoyQuery, PatternQuery, PlateQuery, Query
+from comity.query import AreaQuery, ConvoyQuery, PatternQuery, PlateQuery, Query
 from node.model import Found
 from node.store.interface import DetectionStore
 
 MAX_DETECTIONS = 2_000  # an outcome of so many is about 250 kB
 MAX_SIGHTINGS = 500  # of a plate whose convoy is asked for
 MAX_GAPS = 5  # named in a reason
+MIN_COARSE_RADIUS_M = 1_000  # what a place rounded to 0.01 degree gives away too
 _MS = dt.timedelta(milliseconds=1)
+
+
+class Withheld(ComityError):
+    """What was asked may not be told under the obligations, found or not: an outcome `withheld`."""
+
+    reason = "PLACE_NOT_RELEASED"
 
 
 def permitted_window(
@@ -59,12 +67,17 @@ def look_up(
     More than that is never cut silently: the coverage begins after the newest one left out.
 
     Raises:
+        Withheld: the query itself names what the obligations do not let out; nothing was searched.
         Unavailable: the store cannot answer; never an empty result.
     """
+    check_releasable(disclosed.query, obligations.redaction)
     coverage, code, reason = permitted_window(inquiry, obligations, retention_s, now)
     matches: list[Match] = []
     if coverage.begin < coverage.end:
-        matches = _find(store, inquiry.act, disclosed, coverage)
+        matches, whole_from = _find(store, inquiry.act, disclosed.query, coverage)
+        if whole_from > coverage.begin:
+            coverage, code = Coverage(begin=whole_from, end=coverage.end), "TOO_MANY"
+            reason = f"the plate was seen more than {MAX_SIGHTINGS} times: ask for an earlier window to see the rest"
         # What fell out of retention while it was searched was not searched.
         horizon = min(store.horizon(), coverage.end)
         if horizon > coverage.begin:
@@ -74,6 +87,8 @@ def look_up(
         if gaps and not code:
             code = "CLASS_RETENTION"
             reason = "; ".join(f"{g.rule} is not kept from before {instants.to_text(g.end)}" for g in gaps[:MAX_GAPS])
+        if not code and _has_circle(disclosed.query) and store.unplaced(coverage.begin, coverage.end):
+            code, reason = "NO_LOCATION", "cameras that tell no location are in no circle: ask for them by --camera"
     if len(matches) > MAX_DETECTIONS:
         first_left_out = matches[MAX_DETECTIONS].detection.captured_at
         matches = matches[:MAX_DETECTIONS]
@@ -90,14 +105,52 @@ def look_up(
     )
 
 
-def _find(store: DetectionStore, act: Act, disclosed: Disclosed, span: Coverage) -> list[Match]:
+def check_releasable(query: Query, redaction: Redaction) -> None:
+    """Return if what fits `query` may be told at this level.
+
+    A plate found in a place was in that place: leaving the camera and the location out of the detection hides
+    neither, where the query names them.
+
+    Raises:
+        Withheld: it may not.
+    """
+    if not isinstance(query, AreaQuery) or redaction < Redaction.COARSE_LOCATION:
+        return
+    if redaction > Redaction.COARSE_LOCATION:
+        raise Withheld("policy does not release places to this search")
+    if query.circle is None or query.circle.radius_m < MIN_COARSE_RADIUS_M:
+        raise Withheld(f"policy releases rounded places only: ask for a circle of {MIN_COARSE_RADIUS_M} m or more")
+
+
+def _has_circle(query: Query) -> bool:
+    return isinstance(query, AreaQuery) and query.circle is not None
+
+
+def _find(store: DetectionStore, act: Act, query: Query, span: Coverage) -> tuple[list[Match], dt.datetime]:
+    """What fits `query` in `span`, and the time from which on that is all."""
     bounds = span.begin, span.end, MAX_DETECTIONS
-    match disclosed.query:
+    match query:
         case PlateQuery(plate=plate):
-            return store.exact(plate, *bounds) if act is Act.EXACT else store.confusable(plate, *bounds)
-        case PatternQuery() as query:
-            return store.partial(query, *bounds)
-    raise InvalidInput(f"{act.value} searches are not supported yet", reason="NOT_YET")
+            find = store.exact if act is Act.EXACT else store.confusable
+            return find(plate, *bounds), span.begin
+        case PatternQuery():
+            return store.partial(query, *bounds), span.begin
+        case AreaQuery():
+            return store.area(query, *bounds), span.begin
+        case ConvoyQuery():
+            return _convoy(store, query, span)
+    assert_never(query)
+
+
+def _convoy(store: DetectionStore, query: ConvoyQuery, span: Coverage) -> tuple[list[Match], dt.datetime]:
+    sightings = [m.detection for m in store.exact(query.plate, span.begin, span.end, MAX_SIGHTINGS)]
+    begin = span.begin
+    if len(sightings) > MAX_SIGHTINGS:
+        begin = min(span.end, sightings[MAX_SIGHTINGS].captured_at + _MS)
+        sightings = [d for d in sightings if d.captured_at >= begin]
+    if not sightings:
+        return [], begin
+    return store.convoy(query, sightings, begin, span.end, MAX_DETECTIONS), begin
 
 
 def _span(seconds: int) -> str:

@@ -35,10 +35,15 @@ class Work:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trusted:
-    """Step 5 passed: the investigator signed it, and the broker recorded that it permits this node to be asked."""
+    """Step 5 passed: the investigator signed it, and the broker recorded that it permits this node to be asked.
+
+    `policy_digest`: the node's policy as the broker decided under it; `obligations`: the names of those it recorded.
+    """
 
     verified: VerifiedInquiry
     receipt: BrokerReceipt
+    policy_digest: str
+    obligations: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

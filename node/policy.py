@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 from audit.entry import Draft, policy_entry
 from audit.log import DecisionLog
+from comity.decision import KNOWN_OBLIGATIONS, NO_OBLIGATIONS, Decision, Effect
 from comity.errors import ConfigError, InvalidInput, NotAuthentic, PolicyError
 from identity.directory import Directory
+from node.model import Trusted
 from policies.engine import Policy
 from policies.published import MAX_BUNDLE_BYTES, Published, open_published
 
 FILE = "policy.bundle.json"
+POLICY_CHANGED = "POLICY_CHANGED"
 
 
 class OwnPolicy:
@@ -65,6 +69,26 @@ class OwnPolicy:
         await log.append([taken_up_entry(new)])
         self.published = new
         return True
+
+
+def held_against(decision: Decision, trusted: Trusted) -> Decision:
+    """The node's decision, or a refusal where the broker decided under something else than this node does.
+
+    OBLIGATION_UNKNOWN: the broker recorded one that this version cannot enforce. POLICY_CHANGED: a permit of both,
+    but under different versions of this node's policy; a refusal of the node's own stands as it is.
+    """
+    unknown = trusted.obligations - KNOWN_OBLIGATIONS
+    if unknown:
+        reason = f"refused: the broker names {len(unknown)} obligations that this node cannot enforce"
+        return _refusal(decision, "OBLIGATION_UNKNOWN", reason)
+    if decision.effect is Effect.PERMIT and trusted.policy_digest != decision.policy_digest:
+        reason = "refused: the broker decided under another version of this node's policy; ask again in a moment"
+        return _refusal(decision, POLICY_CHANGED, reason)
+    return decision
+
+
+def _refusal(decision: Decision, code: str, reason: str) -> Decision:
+    return replace(decision, effect=Effect.DENY, obligations=NO_OBLIGATIONS, reason_code=code, reason=reason, quotas=())
 
 
 def taken_up_entry(published: Published) -> Draft:

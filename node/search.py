@@ -21,9 +21,9 @@ from comity.inquiry import CLOCK_SKEW
 from identity.directory import Directory
 from node.answer import Answers, OutcomeSigner
 from node.kept import Kept
-from node.look_up import look_up
+from node.look_up import Withheld, look_up
 from node.model import OwnReceipt, Signed, Trusted, Work
-from node.policy import OwnPolicy
+from node.policy import POLICY_CHANGED, OwnPolicy, held_against
 from node.record import record, record_outcome, record_rejection
 from node.store.interface import DetectionStore
 from node.trust import open_inquiry, trust
@@ -33,7 +33,10 @@ from policies.question import question_of
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Search:
-    """Everything that an answer needs; one for the life of the process."""
+    """Everything that an answer needs; one for the life of the process.
+
+    `say_hello`: tells every broker the policy in force, when one has decided under another.
+    """
 
     node: str
     agency: str
@@ -47,6 +50,7 @@ class Search:
     signer: OutcomeSigner
     clock: Callable[[], dt.datetime]
     new_id: Callable[[], str]
+    say_hello: Callable[[], None] = lambda: None
 
     async def run(self, work: Work, broker: str) -> Signed:
         """This node's one signed outcome of `work`, which `broker` (a SPIFFE ID) sent. Whatever is wrong becomes
@@ -93,7 +97,10 @@ class Search:
 
     async def _decide_and_record(self, trusted: Trusted, broker: str, now: dt.datetime) -> OwnReceipt:
         question = question_of(trusted.verified, now)
-        (decision,) = self.decider.decide(question, [(self.node, self.policy.in_force(now))])
+        (decided,) = self.decider.decide(question, [(self.node, self.policy.in_force(now))])
+        decision = held_against(decided, trusted)
+        if decision.reason_code == POLICY_CHANGED:
+            self.say_hello()
         return await record(self.log, trusted, decision, broker=broker, directory_version=self.directory.version)
 
     async def _answer(self, work: Work, answers: Answers, receipt: OwnReceipt, now: dt.datetime) -> Signed:
@@ -113,6 +120,8 @@ class Search:
                 agency=self.agency,
                 now=now,
             )
+        except Withheld as error:
+            return answers.withheld(receipt, error.reason, str(error))
         except ComityError as error:
             return answers.failed(error.reason, "the node's detections cannot be read", receipt)
         return answers.found(receipt, found)

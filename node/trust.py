@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Mapping
+from typing import Any
 
 import orjson
 from google.protobuf.message import DecodeError
@@ -45,12 +47,22 @@ def trust(work: Work, directory: Directory, node: str, now: dt.datetime) -> Trus
         raise NotAuthentic("the work is labelled as another inquiry", reason="WRONG_INQUIRY")
     if inquiry.targets and node not in inquiry.targets:
         raise NotAuthentic("the requester did not ask this node", reason="NOT_A_TARGET")
-    check_receipt(work.receipt, verified, directory, node)
-    return Trusted(verified=verified, receipt=work.receipt)
+    entry = check_receipt(work.receipt, verified, directory, node)
+    obligations = entry.get("obligations")
+    if not isinstance(obligations, dict):
+        raise NotAuthentic("the receipt does not say under which obligations", reason="BAD_RECEIPT")
+    return Trusted(
+        verified=verified,
+        receipt=work.receipt,
+        policy_digest=str(entry.get("policy_digest", "")),
+        obligations=frozenset(obligations),
+    )
 
 
-def check_receipt(receipt: BrokerReceipt, verified: VerifiedInquiry, directory: Directory, node: str) -> None:
-    """Return if a pinned broker's log signed a head that covers an entry permitting this inquiry at this node.
+def check_receipt(
+    receipt: BrokerReceipt, verified: VerifiedInquiry, directory: Directory, node: str
+) -> Mapping[str, Any]:
+    """The entry, if a pinned broker's log signed a head that covers it and it permits this inquiry at this node.
 
     That the entry is under that head is for the auditors to prove: the receipt is kept for them.
 
@@ -78,3 +90,4 @@ def check_receipt(receipt: BrokerReceipt, verified: VerifiedInquiry, directory: 
     covered = 0 <= receipt.index < checkpoint.size and leaf_hash(receipt.entry) == receipt.leaf_hash
     if not covered or not isinstance(entry, dict) or any(entry.get(k) != v for k, v in wanted.items()):
         raise NotAuthentic("the receipt is not of a permit of this inquiry at this node", reason="BAD_RECEIPT")
+    return entry

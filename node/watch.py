@@ -72,7 +72,7 @@ class Watch:
         """
         done = failed = left = 0
         with _faults():
-            for path, size_ms in self._complete():
+            for path, state in self._complete():
                 try:
                     self._ingester.ingest_file(path, surface=WATCH)
                 except (InvalidInput, NotYet) as error:
@@ -82,9 +82,14 @@ class Watch:
                     logger.warning("file left where it is", reason=error.reason)
                     left += 1
                     break
+                except Exception as error:
+                    # A defect must not be met again and again by the same file; its text could hold a plate.
+                    logger.error("a defect", kind=type(error).__name__)
+                    self._move(path, FAILED, reason="INTERNAL")
+                    failed += 1
                 else:
                     # Written to while it was read: what came later is not in, so it is not done.
-                    if _state(path) == size_ms:
+                    if _state(path) == state:
                         self._move(path, DONE)
                         done += 1
         if done or failed:

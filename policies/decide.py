@@ -15,14 +15,14 @@ from comity.decision import NO_OBLIGATIONS, Decision, Effect, Layer, MatchedRule
 from comity.errors import PolicyError
 from comity.federation import Federation, Node
 from comity.purpose import Act, Authority
-from policies.conditions import Facts
 from policies.breadth import within_breadth
+from policies.conditions import Facts
 from policies.engine import Asked, Place, Policy, Verdict, Wanted
 from policies.parties import Party
 from policies.request import Question, has_case
 from policies.retention import DAY_S, retention_s
 from policies.shadow import Shadow
-from policies.vocabulary import node_word, vocabulary_of
+from policies.vocabulary import vocabulary_of
 
 __all__ = ["Decider", "Question", "has_case", "searchable_days"]
 
@@ -258,9 +258,7 @@ class _Session:
         if q.act is None:
             return Verdict(allowed=False, fault="the kind of search was not understood")
         try:
-            return tuple(
-                policy.asked(self.decider.wanted(p.agency.id, q, q.act, p.facts(owner))) for p in self.parties
-            )
+            return tuple(policy.asked(self.decider.wanted(p.agency.id, q, q.act, p.facts(owner))) for p in self.parties)
         except PolicyError:
             return Verdict(allowed=False, fault="the request names what is not registered")
 

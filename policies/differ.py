@@ -140,6 +140,7 @@ def _kind(what: _What) -> str:
     for name, was, now in (
         ("window", before.window_days, after.window_days),
         ("quota", before.quota_per_day, after.quota_per_day),
+        ("breadth", before.breadth, after.breadth),
     ):
         if was != now:
             looser = now is None or (was is not None and now > was)

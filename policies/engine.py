@@ -243,7 +243,7 @@ class Policy:
         Returns how many. Off the hot path: each takes as long as Casbin does.
         """
         done = 0
-        for seen in sorted(tuple(old._seen.values()), key=lambda s: -s.hits):
+        for seen in sorted(old._seen.values(), key=lambda s: -s.hits):
             try:
                 asked = self.asked(seen.wanted)
             except PolicyError:  # a word that is not registered any more
@@ -360,9 +360,7 @@ def _join(rules: Iterable[Rule]) -> Obligations:
     return out
 
 
-def _digest(
-    rules: tuple[Rule, ...], vocabulary: Vocabulary, posted: frozenset[str] | None, model_sha256: str
-) -> str:
+def _digest(rules: tuple[Rule, ...], vocabulary: Vocabulary, posted: frozenset[str] | None, model_sha256: str) -> str:
     said: dict[str, object] = {
         "model": model_sha256,
         "vocabulary": vocabulary.digest,

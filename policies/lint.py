@@ -240,6 +240,8 @@ def _parts(duties: Obligations) -> Iterator[Obligations]:
         yield Obligations(warrant=True)
     if duties.quota_per_day is not None:
         yield Obligations(quota_per_day=duties.quota_per_day)
+    if duties.breadth is not None:
+        yield Obligations(breadth=duties.breadth)
 
 
 def _places(texts: Mapping[str, str]) -> Places:

@@ -272,8 +272,8 @@ def _section(reach: Reach, node: str) -> Iterator[str]:
     n, policy = reach.federation.nodes[node], reach.matrix.setting.node_policies[node]
     owner = reach.federation.agencies[n.agency]
     yield f"""<section><h2>{escape(node)}: {escape(owner.name)}</h2><p>{n.source}; kept {kept_days(n):g} days;
-packs {escape(", ".join(n.presets)) or "none"}; policy {policy.digest if policy else "none, so every search is refused"}.
-</p>
+packs {escape(", ".join(n.presets)) or "none"}; policy {policy.digest if policy else "none: every search is refused"}
+.</p>
 <table><thead><tr><th scope="col">requester</th>"""
     yield "".join(f'<th scope="col">{escape(p)}</th>' for p in reach.purposes) + "</tr></thead><tbody>"
     notes: dict[str, int] = {}

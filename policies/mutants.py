@@ -110,6 +110,11 @@ def _duties(d: Obligations) -> Iterator[tuple[str, Obligations]]:
         for quota in (d.quota_per_day - 1, d.quota_per_day + 1):
             if quota >= 0:
                 yield f"quota_per_day<={d.quota_per_day} made <={quota}", replace(d, quota_per_day=quota)
+    if d.breadth is not None:
+        yield "breadth dropped", replace(d, breadth=None)
+        for breadth in (d.breadth - 1, d.breadth + 1):
+            if breadth >= 0:
+                yield f"breadth<={d.breadth} made <={breadth}", replace(d, breadth=breadth)
     if d.redaction is not Redaction.FULL:
         for level in (d.redaction - 1, d.redaction + 1):
             if level in set(Redaction):

@@ -35,22 +35,27 @@ def open_published(data: bytes, directory: Directory, node: str, now: dt.datetim
     """The policy in a signed bundle for `node`.
 
     Raises:
-        NotAuthentic: not signed by the policy key that the directory pins for the node's agency.
-        PolicyError: for another node or federation, expired, or a text that the strict loader refuses.
+        NotAuthentic: not signed by as many of the policy keys that the directory pins for the node's agency as it
+            asks for.
+        PolicyError: for another node or federation, expired, revoked by the directory's minimum (POLICY_REVOKED), or
+            a text that the strict loader refuses.
     """
     if len(data) > MAX_BUNDLE_BYTES:
         raise PolicyError("larger than 2 MiB", reason="BUNDLE_TOO_LARGE")
-    agency = directory.federation.nodes[node].agency
-    payload = verify_bundle_signature(data, directory.policy_keys_of(agency))
+    registered = directory.federation.nodes[node]
+    agency = directory.federation.agencies[registered.agency]
+    payload = verify_bundle_signature(data, directory.policy_keys_of(agency.id), least=agency.policy_signatures)
     bundle = parse_bundle(payload, directory.federation, now)
     if bundle.node != node:
         raise PolicyError("the bundle is another node's", reason="WRONG_NODE")
+    if bundle.version < registered.policy_minimum:
+        raise PolicyError(f"versions before {registered.policy_minimum} are revoked", reason="POLICY_REVOKED")
     return Published(
         node=node,
         version=bundle.version,
         bundle_hash=hashlib.sha256(payload).digest(),
         valid_to=bundle.valid_to,
-        retention_s=bundle.retention_s(directory.federation.nodes[node]),
+        retention_s=bundle.retention_s(registered),
         policy=compile_bundle(bundle, directory.federation),
         data=data,
     )

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from comity.decision import Decision, Pep, Redaction
+from comity.decision import Decision, Pep
 from comity.errors import InvalidInput
 from comity.federation import Agreement, Federation
 from comity.purpose import Act, Authority, LegalBasis
@@ -360,7 +360,7 @@ def shown(way: Way) -> dict[str, object]:
 
 def conditions(way: Way) -> Iterator[str]:
     """What is asked, in words, one condition each; none if nothing is."""
-    duties, (begin, end) = way.obligations, way.lookback_days
+    begin, end = way.lookback_days
     for values, before, after in (
         (way.roles, "role ", ""),
         (way.bases, "legal basis ", ""),
@@ -373,18 +373,20 @@ def conditions(way: Way) -> Iterator[str]:
     ):
         if values:
             yield before + " or ".join(values) + after
-    if duties.approval:
-        yield "a supervisor's signature"
     if (begin, end) != (0, None):
         yield f"look-back from {begin} days" if end is None else f"look-back of {begin} to {end} days"
-    if duties.window_days is not None:
-        yield f"only the last {duties.window_days} days"
-    if duties.redaction is not Redaction.FULL:
-        yield f"redacted to {duties.redaction.word}"
-    if duties.quota_per_day is not None:
-        yield f"at most {duties.quota_per_day} searches a day"
+    for duty, value in way.obligations.as_json().items():
+        if duty != "warrant":  # said as the authority that is asked
+            yield _DUTIES.get(duty, f"{duty} {{}}").format(value)
 
 
+_DUTIES = {
+    "window_days": "only the last {} days",
+    "redact": "redacted to {}",
+    "approval": "a supervisor's signature",
+    "quota_per_day": "at most {} searches a day",
+    "breadth": "at most {} nodes a search",
+}
 _LIMITS = {"": "never barred"} | {f: f"barred after {days // 365} years" for f, days in LIMITATIONS.items()}
 _AUTHORITY = {
     Authority.NONE: "no authority",

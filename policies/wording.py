@@ -32,6 +32,8 @@ def outcome(duties: Obligations | None) -> str:
     said += ["with a judicial warrant"] if duties.warrant else []
     if duties.quota_per_day is not None:
         said.append(f"at most {duties.quota_per_day:,} searches a day")
+    if duties.breadth is not None:
+        said.append(f"at most {duties.breadth:,} nodes a search")
     return f"permitted: {', '.join(said)}" if said else "permitted"
 
 

@@ -161,6 +161,9 @@ class FakeStore:
         found = self._searched([d for d in self.rows if _in_area(query, d)], begin, end, limit)
         return [Match(detection=d, match_class=MatchClass.EXACT) for d in found]
 
+    def unplaced(self, begin: dt.datetime, end: dt.datetime) -> bool:
+        return any(d.latitude_e7 is None for d in self.rows if begin <= d.captured_at < end)
+
     def convoy(
         self, query: ConvoyQuery, sightings: Sequence[Detection], begin: dt.datetime, end: dt.datetime, limit: int
     ) -> list[Match]:

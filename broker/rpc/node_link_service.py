@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,20 +17,24 @@ from audit.entry import Draft, policy_entry
 from audit.log import DecisionLog
 from broker.links import Link, Links
 from broker.model import Answer, Lost, PeerReceipt, Work
-from broker.ports import Clock, Presence
+from broker.policies import take_up
+from broker.ports import Bundles, Clock, Presence
 from broker.record import outcome_drafts
 from broker.rpc.outbox import Outbox
 from broker.rpc.peer import peer_of
-from comity.errors import ComityError, InvalidInput, NotAuthentic, PolicyError
+from comity.errors import ComityError, Exhausted, InvalidInput, NotAuthentic, PolicyError
 from comity.outcome import BROKER_ONLY, KIND_FROM_WIRE, Coverage
 from comity.v1 import node_link_service_pb2 as pb2
 from comity.v1 import node_link_service_pb2_grpc as pb2_grpc
 from identity.directory import Directory
 from identity.verify import Identity
-from policies.published import Published, open_published
+from policies.published import Published
 
 HELLO_WITHIN_S = 10.0
 MAX_ANSWER_BYTES = 3 * 1024 * 1024
+MOST_STREAMS = 16  # of one node: a few whose end was not noticed yet, and the one in use
+MOST_HELLOS = 120  # of one node in a minute: each costs a compilation and an entry in the log
+MINUTE_S = 60.0
 
 Context = grpc.aio.ServicerContext[Any, Any]
 logger = structlog.get_logger("attach")
@@ -42,6 +48,7 @@ class Attachments:
     links: Links
     log: DecisionLog
     presence: Presence
+    bundles: Bundles
     clock: Clock
     broker: str
     process: str
@@ -55,6 +62,8 @@ class NodeLinkService(pb2_grpc.NodeLinkServiceServicer):
         self._a = attachments
         self._open: set[Outbox] = set()
         self._recorded: dict[str, dict[str, Any]] = {}  # the last policy entry of each registered node
+        self._streams: Counter[str] = Counter()
+        self._hellos: dict[str, tuple[float, ...]] = {}  # the last minute's, of each registered node
 
     def goodbye(self, reason: str) -> None:
         """End every stream, after what is queued on it."""
@@ -65,9 +74,19 @@ class NodeLinkService(pb2_grpc.NodeLinkServiceServicer):
         self, request_iterator: AsyncIterator[pb2.AttachRequest], context: Context
     ) -> AsyncIterator[pb2.AttachResponse]:
         """Take the node up, then carry work out and answers in until either side ends it."""
+        peer = peer_of(context, "NodeLinkService", self._a.directory, self._a.clock())
+        with self._one_more_stream(peer.id):
+            async with aclosing(self._attached(peer, request_iterator)) as responses:
+                async for response in responses:
+                    yield response
+
+    async def _attached(
+        self, peer: Identity, request_iterator: AsyncIterator[pb2.AttachRequest]
+    ) -> AsyncGenerator[pb2.AttachResponse, None]:
         a = self._a
-        peer = peer_of(context, "NodeLinkService", a.directory, a.clock())
         first = await _first(request_iterator)
+        if not self.may_say_hello(peer.id):
+            raise Exhausted("the node says hello too often", retry_after_s=MINUTE_S, reason="TOO_MANY_HELLOS")
         published = await self._take_up(peer, first.items[0].hello, None)
         outbox = Outbox()
         stream = _Stream(self, peer, published, outbox)
@@ -88,6 +107,25 @@ class NodeLinkService(pb2_grpc.NodeLinkServiceServicer):
             self._open.discard(outbox)
             await asyncio.shield(stream.detach(reason))
 
+    @contextmanager
+    def _one_more_stream(self, node: str) -> Iterator[None]:
+        if self._streams[node] >= MOST_STREAMS:
+            raise Exhausted("too many streams of this node are open", retry_after_s=1, reason="TOO_MANY_STREAMS")
+        self._streams[node] += 1
+        try:
+            yield
+        finally:
+            self._streams[node] -= 1
+
+    def may_say_hello(self, node: str) -> bool:
+        """Count a hello of the node; False if it has said too many in the last minute."""
+        now = asyncio.get_running_loop().time()
+        recent = tuple(at for at in self._hellos.get(node, ()) if at > now - MINUTE_S)
+        if len(recent) >= MOST_HELLOS:
+            return False
+        self._hellos[node] = (*recent, now)
+        return True
+
     async def _take_up(self, peer: Identity, hello: pb2.Hello, old: Published | None) -> Published:
         """The node's published policy, recorded. A refused one is recorded too.
 
@@ -98,9 +136,7 @@ class NodeLinkService(pb2_grpc.NodeLinkServiceServicer):
         if hello.node != peer.id:
             raise NotAuthentic("a node attaches under its certificate's name only", reason="WRONG_NODE")
         try:
-            published = open_published(hello.bundle, a.directory, peer.id, a.clock())
-            if old is not None and published.version < old.version:
-                raise PolicyError("older than the policy that is in force", reason="POLICY_OLDER")
+            published = await take_up(hello.bundle, a.directory, a.bundles, peer.id, old, a.clock())
         except (NotAuthentic, PolicyError, InvalidInput) as error:
             logger.warning("policy refused", node=peer.id, reason=error.reason)
             shown = hashlib.sha256(hello.bundle).digest()
@@ -186,12 +222,20 @@ class _Stream:
             case "goodbye":
                 self._outbox.close("goodbye")
             case "heartbeat":
-                self._outbox.put(pb2.BrokerItem(heartbeat=item.heartbeat))
+                # Made anew: with what else the node put into it, a few thousand that it never reads fill the memory.
+                beat = pb2.Heartbeat(sequence=item.heartbeat.sequence)
+                self._outbox.put(pb2.BrokerItem(heartbeat=beat))
             case _:
                 raise InvalidInput("an item that this version does not know", reason="BAD_ITEM")
 
     async def _renew(self, hello: pb2.Hello) -> None:
-        """A new policy; one that is refused leaves the old one in force, and the welcome says which that is."""
+        """A new policy; one that is refused leaves the old one in force, and the welcome says which that is.
+
+        So does one that comes too soon after many others: it is not even looked at.
+        """
+        if not self._service.may_say_hello(self._peer.id):
+            self._welcome()
+            return
         try:
             self._published = await self._service._take_up(self._peer, hello, self._published)
         except (NotAuthentic, PolicyError, InvalidInput):

@@ -13,12 +13,15 @@ from collections.abc import Mapping, Sequence
 from broker.state.interface import (
     FULL,
     Clock,
+    HeldBundle,
     from_micros,
     hold_for,
     quota_ends_in,
     require_address,
+    require_bundle,
     require_nodes,
     require_ttl,
+    require_version,
     to_micros,
 )
 from comity.errors import Exhausted
@@ -147,6 +150,46 @@ class InProcessQuota:
             raise _full("quotas counted", ends_in)
         self._counts.setdefault(day, {})[key] = taken + 1
         return True
+
+
+class InProcessBundles:
+    """A Bundles for one process, of at most `most_nodes` nodes."""
+
+    def __init__(self, *, most_nodes: int = 10_000) -> None:
+        self._most_nodes = most_nodes
+        self._held: dict[str, HeldBundle] = {}
+        self._minimum: dict[str, int] = {}
+
+    async def hold(self, node_id: str, bundle: HeldBundle) -> bool:
+        """As the port says."""
+        require_bundle(node_id, bundle)
+        old = self._held.get(node_id)
+        if bundle.version < self._minimum.get(node_id, 0):
+            return False
+        if old is not None and bundle.version <= old.version:
+            return (bundle.version, bundle.digest) == (old.version, old.digest)
+        self._room(node_id)
+        self._held[node_id] = bundle
+        return True
+
+    async def held(self, node_ids: Sequence[str]) -> Mapping[str, HeldBundle]:
+        """As the port says."""
+        require_nodes(node_ids)
+        return {n: self._held[n] for n in node_ids if n in self._held}
+
+    async def revoke(self, node_id: str, minimum: int) -> None:
+        """As the port says."""
+        require_nodes((node_id,))
+        require_version(minimum)
+        self._room(node_id)
+        self._minimum[node_id] = max(minimum, self._minimum.get(node_id, 0))
+        held = self._held.get(node_id)
+        if held is not None and held.version < self._minimum[node_id]:
+            del self._held[node_id]
+
+    def _room(self, node_id: str) -> None:
+        if len(self._held.keys() | self._minimum.keys() | {node_id}) > self._most_nodes:
+            raise _full("nodes' policies", dt.timedelta(hours=1))
 
 
 def _full(quota: str, retry_after: dt.timedelta) -> Exhausted:

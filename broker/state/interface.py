@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime as dt
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from comity.errors import InvalidInput, Violation
@@ -24,9 +25,11 @@ LONGEST_HOLD = dt.timedelta(hours=25)  # an inquiry waiting for its approval liv
 LONGEST_PROCESS_TTL = dt.timedelta(hours=1)
 MOST_NODES = 10_000
 MOST_QUOTA = 1_000_000_000
+MOST_BUNDLE_BYTES = 2 * 1024 * 1024
 
 _INQUIRY_ID = re.compile(r"[0-9A-Za-z-]{1,64}\Z")
 _ADDRESS = re.compile(r"[0-9A-Za-z.:_\[\]-]{1,255}\Z")
+_DIGEST = re.compile(r"[0-9a-f]{64}\Z")
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _MICROSECOND = dt.timedelta(microseconds=1)
 
@@ -132,6 +135,67 @@ class Quota(Protocol):
             Unavailable: the count could not be made for certain.
         """
         ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldBundle:
+    """A node's signed bundle. `digest`: SHA-256 of its payload in hex; `data`: the signed file, not trusted."""
+
+    version: int
+    digest: str
+    data: bytes = field(repr=False)
+
+
+class Bundles(Protocol):
+    """The newest policy bundle that any broker process has taken up of each node. It never goes back."""
+
+    async def hold(self, node_id: str, bundle: HeldBundle) -> bool:
+        """True if it is held now, or was: newer than the one held, or that very one. False, and nothing changes, for
+        an older one, another one of the same version, or one below the node's minimum.
+
+        Raises:
+            InvalidInput, Exhausted, Unavailable.
+        """
+        ...
+
+    async def held(self, node_ids: Sequence[str]) -> Mapping[str, HeldBundle]:
+        """What is held of these nodes; those of which nothing is held are left out.
+
+        Raises:
+            InvalidInput, Unavailable.
+        """
+        ...
+
+    async def revoke(self, node_id: str, minimum: int) -> None:
+        """From now on no bundle below `minimum` is held, and one that is held is dropped. Never lowers the minimum.
+
+        Raises:
+            InvalidInput, Exhausted, Unavailable.
+        """
+        ...
+
+
+def require_bundle(node_id: str, bundle: HeldBundle) -> None:
+    """Nothing, if this can be a node's bundle.
+
+    Raises:
+        InvalidInput.
+    """
+    require_nodes((node_id,))
+    require_version(bundle.version)
+    if not _DIGEST.match(bundle.digest) or not 0 < len(bundle.data) <= MOST_BUNDLE_BYTES:
+        what = f"a digest in hex, and 1 to {MOST_BUNDLE_BYTES} bytes"
+        raise InvalidInput("not a bundle", violations=[Violation("bundle", what)])
+
+
+def require_version(version: int) -> None:
+    """Nothing, if a bundle may have this version.
+
+    Raises:
+        InvalidInput.
+    """
+    if not 1 <= version < 2**53:
+        raise InvalidInput("not a version", violations=[Violation("version", "from 1, below 2^53")])
 
 
 def hold_for(now: dt.datetime, inquiry_id: str, nonce: bytes, until: dt.datetime) -> dt.timedelta:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import BinaryIO
-from xml.parsers import expat  # nosec B407: a document type is refused before any entity can be declared
+from xml.parsers import expat  # nosec B407
 
 from comity.detection import Detection
 from comity.errors import InvalidInput
@@ -51,8 +51,8 @@ class Hikvision:
 def decode(raw: bytes, context: Context) -> list[Read]:
     """One item; none for a camera's heartbeat or a vehicle whose plate was not read.
 
-    Reasons: TOO_LARGE, BAD_MULTIPART, BAD_XML, UNKNOWN_TYPE, BAD_PLATE, BAD_TIME, TIME_BEFORE_2000, TIME_IN_FUTURE,
-    BAD_CAMERA, BAD_CONFIDENCE, BAD_ID.
+    Reasons: TOO_LARGE, BAD_MULTIPART, BAD_XML, UNKNOWN_TYPE, NO_PLATE, BAD_PLATE, BAD_TIME, TIME_BEFORE_2000,
+    TIME_IN_FUTURE, BAD_CAMERA, BAD_CONFIDENCE, BAD_ID.
     """
     if len(raw) > MAX_RAW_BYTES:
         return [BadRecord(reason="TOO_LARGE")]
@@ -67,7 +67,10 @@ def decode(raw: bytes, context: Context) -> list[Read]:
             if kind == "videoloss" and said.get("eventState") == "inactive":
                 return []
             raise BadField("UNKNOWN_TYPE")
-        if said.get("ANPR/licensePlate", "") in _UNREAD:
+        plate = said.get("ANPR/licensePlate")
+        if plate is None:
+            raise BadField("NO_PLATE")
+        if plate in _UNREAD:
             return []
         detection = _detection(said, context)
     except (BadField, InvalidInput) as e:
@@ -126,6 +129,8 @@ def _leaves(document: bytes) -> Mapping[str, str]:
     """The text of each element below the root, by its path of local names; of several at one path, the first."""
     if len(document) > MAX_RECORD_BYTES:
         raise BadField("TOO_LARGE")
+    # A document type is refused as it begins, so that no entity can be declared: neither one that multiplies nor one
+    # that names a file.
     parser, reader = expat.ParserCreate(), _Reader()
     parser.StartDoctypeDeclHandler = reader.refuse
     parser.ProcessingInstructionHandler = reader.refuse
@@ -163,9 +168,7 @@ class _Reader:
         self._text.append(data)
 
     def end(self, _: str) -> None:
-        text = "".join(self._text).strip()
-        if text:
-            self.leaves.setdefault("/".join(self._path[1:]), text)
+        self.leaves.setdefault("/".join(self._path[1:]), "".join(self._text).strip())
         self._path.pop()
         self._text = []
 

@@ -21,10 +21,19 @@ def server_context(folder: IdentityFolder, camera_roots: Sequence[x509.Certifica
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
+    take_up(context, folder)
+    context.load_verify_locations(cadata=certificates.pem(*camera_roots).decode())
+    context.verify_mode = ssl.CERT_OPTIONAL
+    return context
+
+
+def take_up(context: ssl.SSLContext, folder: IdentityFolder) -> None:
+    """New connections get the certificate that is in `folder` now: a node's lasts hours, and is renewed meanwhile.
+
+    Raises:
+        ConfigError: BAD_KEY; the context goes on with what it had.
+    """
     try:
         context.load_cert_chain(folder.path / CHAIN_FILE, folder.path / KEY_FILE)
     except (OSError, ssl.SSLError):
         raise ConfigError(f"{folder.path}: key and certificate cannot be used", reason="BAD_KEY") from None
-    context.load_verify_locations(cadata=certificates.pem(*camera_roots).decode())
-    context.verify_mode = ssl.CERT_OPTIONAL
-    return context

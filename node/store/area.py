@@ -13,6 +13,9 @@ _ACROSS = f"(min(abs(d.lon - :lon), {TURN_E7} - abs(d.lon - :lon)) * :scale)"
 _INSIDE = f"{_ACROSS} * {_ACROSS} + abs(d.lat - :lat) * abs(d.lat - :lat) <= :reach * :reach"
 
 
+UNPLACED = f"{_ALL} AND d.lat IS NULL"
+
+
 def condition(query: AreaQuery) -> tuple[str, dict[str, object]]:
     """What just the rows of the place meet, and its values; a read without its location is in no circle."""
     circle = query.circle

@@ -96,6 +96,9 @@ class DetectionStore(Protocol):
         Order, limit and errors as `exact`.
         """
 
+    def unplaced(self, begin: dt.datetime, end: dt.datetime) -> bool:
+        """True if a detection of the window has no location: no circle finds it, wherever it was made."""
+
     def convoy(
         self, query: ConvoyQuery, sightings: Sequence[Detection], begin: dt.datetime, end: dt.datetime, limit: int
     ) -> list[Match]:

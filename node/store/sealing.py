@@ -71,24 +71,29 @@ class Sealer:
     def prove(self) -> int:
         """How many sealed parts were read whole and found to have the digest they were sealed with.
 
-        Any other is set aside. Takes as long as reading them does.
+        Any other is set aside; one that was, and is whole again, serves again. Takes as long as reading them does.
 
         Raises:
             StoreError: the manifest cannot be read or written.
         """
         good = 0
+        for piece in self._shelf.view().manifest.set_aside:
+            if piece.sha256 and self._same(piece):
+                self._shelf.put_back(piece.name)
         for piece, segment in self._shelf.view().pieces:
             if not segment.sealed:
                 continue
-            try:
-                same = digest_of(segment.path) == piece.sha256
-            except OSError:
-                same = False
-            if same:
+            if self._same(piece):
                 good += 1
             elif piece in self._shelf.view().manifest.parts:  # and not merged or purged while it was read
                 self._shelf.set_aside(piece.name, "DIGEST_DIFFERS")
         return good
+
+    def _same(self, piece: Piece) -> bool:
+        try:
+            return digest_of(self._shelf.folder / piece.name) == piece.sha256
+        except OSError:
+            return False
 
     def _seal(self, piece: Piece) -> int:
         source = self._shelf.folder / piece.name

@@ -161,6 +161,17 @@ class Shelf:
                 m = _without(m, {name})
                 save(replace(m, set_aside=(*m.set_aside, *bad)))
 
+    def put_back(self, name: str) -> None:
+        """The part `name`, which was set aside and is whole again, serves.
+
+        Raises:
+            StoreError: the manifest cannot be written.
+        """
+        with self.changing() as save:
+            m = self.view().manifest
+            good = [replace(p, reason="") for p in m.set_aside if p.name == name]
+            save(replace(_without(m, {name}), parts=(*m.parts, *good)))
+
     def number(self) -> int:
         """A number that no file has had.
 

@@ -14,7 +14,7 @@ from comity.detection import Detection, Match, MatchClass
 from comity.instants import from_ms, to_ms
 from comity.plate import Plate
 from comity.query import AreaQuery, ConvoyQuery, PatternQuery
-from node.store.area import condition
+from node.store.area import UNPLACED, condition
 from node.store.confusable import confusable_skeletons
 from node.store.convoy import READS, WHO, companions, near, their_reads
 from node.store.expire import Cuts, Expiry, expiry
@@ -150,6 +150,10 @@ class SqliteStore:
         check_bounds(begin, end, limit)
         where, values = condition(query)
         return [Match(detection=d, match_class=MatchClass.EXACT) for d in self.select(where, values, begin, end, limit)]
+
+    def unplaced(self, begin: dt.datetime, end: dt.datetime) -> bool:
+        """See `DetectionStore.unplaced`."""
+        return bool(self.select(UNPLACED, {}, begin, end, 1))
 
     def convoy(
         self, query: ConvoyQuery, sightings: Sequence[Detection], begin: dt.datetime, end: dt.datetime, limit: int

@@ -46,7 +46,7 @@ WIRE = (
 TOP = {p.name for p in d.ROOT.iterdir()}
 TYPED = [(doc, line) for doc in d.DOCUMENTS for line in d.shell_commands(doc) if line.split()[0] == "comity"]
 NAMED = [(doc, span) for doc in d.DOCUMENTS for span in d.spans(doc) if re.match(r"comity [a-z]", span)]
-SEARCH_NEEDS = {"--state", "--purpose", "--case"}
+SEARCH_NEEDS = {"--purpose", "--case"}
 each_document = pytest.mark.parametrize("document", d.DOCUMENTS)
 
 
@@ -65,7 +65,9 @@ def test_a_command_in_a_block_is_one_that_the_program_takes(document: str, line:
             param.type_cast_value(context, value)
     if name == "comity search" and "--send" not in rest:
         assert set(rest) >= SEARCH_NEEDS
-        assert values["plate"]
+        by_place = bool({"--near", "--camera"} & set(rest))
+        assert by_place != bool(values["plate"])
+        assert by_place or "--state" in rest or values["match"] == "partial"
 
 
 @pytest.mark.parametrize(("document", "span"), NAMED, ids=[f"{doc}: {span}" for doc, span in NAMED])
@@ -261,6 +263,8 @@ def _anchors(path: Path) -> set[str]:
 def _toml(default: object) -> str:
     if default is dataclasses.MISSING:
         return "required"
+    if default == ():
+        return "[]"
     return f'"{default}"' if isinstance(default, str) else str(default)
 
 

@@ -30,6 +30,7 @@ from comity.v1 import node_link_service_pb2_grpc, search_service_pb2_grpc
 from comity.v1 import search_service_pb2 as pb2
 from identity.folder import IdentityFolder
 from identity.tls import server_credentials
+from policies.published import open_published
 from tests.integration.world import BROKER_2, World, until
 
 ANSWER_WITHIN_S = 10.0
@@ -65,6 +66,7 @@ class Rogue:
         self.address = world.second_nodes
         self.tamper: Tamper = lambda outcomes, _: outcomes
         self.breaks_off = False
+        self.digests: dict[str, str] = {}
         self._to: dict[str, queue.Queue[link.BrokerItem | None]] = {}
         self._from: defaultdict[tuple[str, str], queue.Queue[Answered]] = defaultdict(queue.Queue)
         self._lock = threading.Lock()
@@ -97,7 +99,7 @@ class Rogue:
             node=node,
             effect=effect,
             pep=Pep.BROKER,
-            policy_digest="0" * 64,
+            policy_digest=self.digests.get(node, "0" * 64),
             federation_digest="0" * 64,
             reason_code="PERMITTED",
             reason="permitted",
@@ -200,7 +202,10 @@ class _Attach(node_link_service_pb2_grpc.NodeLinkServiceServicer):
     def Attach(
         self, request_iterator: Iterator[link.AttachRequest], context: grpc.ServicerContext
     ) -> Iterator[link.AttachResponse]:
-        node = next(request_iterator).items[0].hello.node
+        hello = next(request_iterator).items[0].hello
+        node = hello.node
+        published = open_published(hello.bundle, self._rogue.world.directory, node, instants.now())
+        self._rogue.digests[node] = published.policy.digest
         outbox: queue.Queue[link.BrokerItem | None] = queue.Queue()
         threading.Thread(target=self._rogue._take, args=(node, request_iterator), daemon=True).start()
         welcome = link.Welcome(broker=BROKER_2, brokers=[self._rogue.address])

@@ -233,3 +233,15 @@ def test_a_way_covers_whatever_asks_more_and_nothing_that_asks_less() -> None:
     assert [(plain.covers(w), w.covers(plain)) for w in stricter] == [(True, False)] * len(stricter)
     order, warrant = stricter[2], replace(plain, authorities=(Authority.JUDICIAL_WARRANT,))
     assert (order.covers(warrant), warrant.covers(order)) == (True, False)
+
+
+def test_look_backs_with_a_gap_between_them_are_ways_apart() -> None:
+    gap = compile_rows(
+        """
+GAP-1,any-node,police,searcher,criminal,any-act,allow,always,-,x
+GAP-2,any-node,any-agency,any-role,criminal,any-act,deny,lookback>30&lookback<=60,-,x
+"""
+    )
+    setting = replace(SETTING, node_policies={**SETTING.node_policies, "sequoia-1": gap})
+    ways = Matrix(setting, DAY).ways("us-ca-sequoia-so", "sequoia-1", "stolen-vehicle")
+    assert {w.lookback_days for w in ways} == {(0, 30), (61, None)}

@@ -206,6 +206,7 @@ def test_no_value_of_any_field_gets_past_as_anything_but_a_valid_detection(name:
         assert Plate.parse(plate.number, plate.state, state_required=False) == plate
         assert read.captured_at <= NOW + dt.timedelta(minutes=10)
     else:
+        assert isinstance(read, BadRecord)
         assert read.reason.isupper()
 
 

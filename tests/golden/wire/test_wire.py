@@ -6,7 +6,8 @@ import pytest
 
 from comity.inquiry import Disclosed, Inquiry
 from comity.outcome import Outcome
-from comity.query import PlateQuery
+from comity.purpose import Act
+from comity.query import AreaQuery, ConvoyQuery, PatternQuery, PlateQuery, Query, query_of
 from comity.v1 import inquiry_pb2
 from tests.golden.wire import samples
 from tests.unit.comity import scene
@@ -29,6 +30,13 @@ def test_the_golden_inquiry_is_still_read_as_what_it_said() -> None:
     query = inquiry_pb2.Disclosure.FromString((samples.HERE / "disclosure-query.bin").read_bytes())
     given = [query, *scene.disclosures(scene.CASE_NUMBER, scene.REFERENCE)]
     assert Disclosed.parse(read, given).query == PlateQuery(plate=scene.PLATE)
+
+
+@pytest.mark.parametrize(("name", "query"), samples.queries().items(), ids=samples.queries())
+def test_a_golden_query_is_still_read_as_what_it_asked_for(name: str, query: Query) -> None:
+    disclosure = inquiry_pb2.Disclosure.FromString((samples.HERE / name).read_bytes())
+    acts = {PatternQuery: Act.PARTIAL, AreaQuery: Act.AREA, ConvoyQuery: Act.CONVOY}
+    assert query_of(acts[type(query)], inquiry_pb2.Query.FromString(disclosure.value)) == query
 
 
 @pytest.mark.parametrize(("name", "outcome"), samples.outcomes().items(), ids=samples.outcomes())

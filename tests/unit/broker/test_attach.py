@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
@@ -10,10 +11,18 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from broker.model import Answer, Lost, Work, is_permit
-from broker.rpc.node_link_service import Attachments, NodeLinkService, _first, _Stream
+from broker.rpc.node_link_service import (
+    MOST_HELLOS,
+    MOST_STREAMS,
+    Attachments,
+    NodeLinkService,
+    _first,
+    _Stream,
+)
 from broker.rpc.outbox import Outbox
 from broker.rpc.peer import peer_of
-from comity.errors import ComityError, InvalidInput, NotAllowed, NotAuthentic
+from broker.state.inprocess import InProcessBundles
+from comity.errors import ComityError, Exhausted, InvalidInput, NotAllowed, NotAuthentic
 from comity.outcome import KIND_TO_WIRE, OutcomeKind
 from comity.v1 import node_link_service_pb2 as pb2
 from identity.signing import Signer
@@ -46,6 +55,7 @@ def stream(stage: Stage, box: Outbox) -> _Stream:
         links=stage.links,
         log=stage.log,
         presence=stage.presence,
+        bundles=InProcessBundles(),
         clock=stage.clock,
         broker="spiffe://test-exchange/broker/b1",
         process=PROCESS,
@@ -225,3 +235,56 @@ def test_a_caller_without_a_certificate_or_with_an_expired_one_is_nobody(stage: 
         with pytest.raises(ComityError) as e:
             peer(stage, "SearchService", *signers)
         assert isinstance(e.value, NotAuthentic)
+
+
+# What one node may cost the broker
+
+
+async def test_nothing_that_a_node_hides_in_a_heartbeat_is_kept_or_sent_back(stage: Stage) -> None:
+    box = Outbox()
+    hidden = pb2.Heartbeat.FromString(b"\x7a\x05extra")  # field 15, which no version knows
+    await read(stream(stage, box), pb2.NodeItem(heartbeat=hidden))
+    assert (await box.take())[0].heartbeat == pb2.Heartbeat()
+
+
+async def test_a_node_that_says_hello_again_and_again_does_not_fill_the_log(stage: Stage) -> None:
+    box = Outbox()
+    hellos = [pb2.NodeItem(hello=pb2.Hello(node="alder-1", bundle=b"no. %d" % i)) for i in range(MOST_HELLOS + 50)]
+    await read(stream(stage, box), *hellos)
+    assert len(stage.log.bodies("policy")) == MOST_HELLOS
+
+
+async def test_a_node_that_keeps_attaching_is_turned_away_for_a_minute(stage: Stage) -> None:
+    service = stream(stage, Outbox())._service
+    while service.may_say_hello("alder-1"):
+        pass
+    with pytest.raises(Exhausted) as e:
+        await anext(attach(service, stage, requests(HELLO)))
+    assert e.value.reason == "TOO_MANY_HELLOS"
+    assert service.may_say_hello("brazos-1")
+
+
+async def test_one_node_has_a_few_streams_open_and_no_more(stage: Stage) -> None:
+    async def silent() -> AsyncIterator[pb2.AttachRequest]:
+        await asyncio.get_running_loop().create_future()
+        yield HELLO
+
+    service = stream(stage, Outbox())._service
+    streams = [attach(service, stage, silent()) for _ in range(MOST_STREAMS)]
+    opening = [asyncio.ensure_future(anext(s)) for s in streams]
+    await asyncio.sleep(0)
+    with pytest.raises(Exhausted) as e:
+        await anext(attach(service, stage, silent()))
+    assert e.value.reason == "TOO_MANY_STREAMS"
+    for task in opening:
+        task.cancel()
+    await asyncio.gather(*opening, return_exceptions=True)
+    with pytest.raises(InvalidInput, match="hello"):
+        await anext(attach(service, stage, requests()))
+
+
+def attach(
+    service: NodeLinkService, stage: Stage, from_node: AsyncIterator[pb2.AttachRequest]
+) -> AsyncIterator[pb2.AttachResponse]:
+    context: Any = FakeContext(node(stage))
+    return service.Attach(from_node, context)

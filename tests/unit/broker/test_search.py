@@ -164,6 +164,16 @@ async def test_a_search_beyond_the_day_s_quota_is_refused_and_asks_nobody(
     assert len(wire.work) == 1
 
 
+async def test_rejections_count_so_that_nobody_fills_the_log_or_the_replay_guard_with_them(world: World) -> None:
+    stage = Stage(world, limits=Limits(person_per_day=2, agency_per_day=9))
+    for reason in ("DISCLOSURE_MISMATCH", "DISCLOSURE_MISMATCH", "QUOTA_EXHAUSTED"):
+        with pytest.raises(ComityError) as e:
+            await stage.run(stage.call(disclosures=[]))
+        assert e.value.reason == reason
+    assert len(stage.log.bodies("rejected")) == 2
+    assert await stage.replay_guard.claim(scene.INQUIRY_ID, b"n" * 16, NOW)
+
+
 async def test_a_node_that_never_answers_is_timed_out_at_the_deadline_and_told(stage: Stage) -> None:
     wire = stage.attach("alder-1")
     released = await stage.run(stage.call(stage.signed(targets=("alder-1",)), seconds=0))

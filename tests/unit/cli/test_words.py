@@ -100,7 +100,7 @@ SENTENCES = {
     "a node last seen yesterday": (checked(OutcomeKind.UNREACHABLE), "not connected since 2030-04-30 12:00 UTC"),
     "what is withheld is withheld either way": (
         checked(OutcomeKind.WITHHELD),
-        "searched, and nothing of it released, found or not: release is not permitted",
+        "permitted, and nothing released, found or not: release is not permitted",
     ),
     "a partial one says from when": (
         checked(OutcomeKind.PARTIAL_COVERAGE),

@@ -74,5 +74,59 @@ def result(**changes: Any) -> dict[str, Any]:
     } | changes
 
 
+JPEG = b"\xff\xd8\xff\xe0" + b"picture" * 8
+
+
+def observed(**changes: Any) -> dict[str, Any]:
+    """A FIWARE AnprFlowObserved with key-values, a minute before NOW."""
+    return {
+        "id": "urn:ngsi-ld:AnprFlowObserved:5th-street",
+        "type": "AnprFlowObserved",
+        "dateObserved": "2026-01-31T11:59:00Z",
+        "observedBy": "urn:ngsi-ld:Device:anpr-1",
+        "laneId": "2",
+        "location": {"type": "Point", "coordinates": [-122.24, 37.79]},
+        "vehiclePlateNotRead": False,
+        "observedVehicle": {
+            "direction": "away",
+            "brand": {"name": "honda", "confidence": 0.9},
+            "color": "blue",
+            "licensePlate": {"identifier": "7ABC123", "confidence": 0.931},
+        },
+    } | changes
+
+
+def alert(*, root: str = "EventNotificationAlert", extra: str = "", **changes: str) -> bytes:
+    """A Hikvision plate event, a minute before NOW, in a zone eight hours ahead."""
+    said = {
+        "time": "2026-01-31T19:59:00+08:00",
+        "plate": "7ABC123",
+        "confidence": "93",
+        "mac": "4c:bd:8f:00:00:01",
+        "channel": "1",
+        "kind": "ANPR",
+        "state": "active",
+        "uuid": "e-1",
+    } | changes
+    return f"""<?xml version="1.0" encoding="UTF-8"?>{extra}
+<{root} version="2.0" xmlns="http://www.isapi.org/ver20/XMLSchema">
+<macAddress>{said["mac"]}</macAddress><channelID>{said["channel"]}</channelID><dateTime>{said["time"]}</dateTime>
+<eventType>{said["kind"]}</eventType><eventState>{said["state"]}</eventState>
+<ANPR><licensePlate>{said["plate"]}</licensePlate><line>1</line><direction>forward</direction>
+<confidenceLevel>{said["confidence"]}</confidenceLevel><vehicleInfo><color>blue</color></vehicleInfo></ANPR>
+<UUID>{said["uuid"]}</UUID></{root}>""".encode()
+
+
+def multipart(*parts: tuple[str, str, bytes], boundary: str = "boundary") -> bytes:
+    """A body of parts: name, media type and content each."""
+    body = b"".join(
+        f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\nContent-Type: {kind}\r\n\r\n'.encode()
+        + content
+        + b"\r\n"
+        for name, kind, content in parts
+    )
+    return body + f"--{boundary}--\r\n".encode()
+
+
 def encode(record: object) -> bytes:
     return orjson.dumps(record)

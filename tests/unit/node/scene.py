@@ -121,6 +121,7 @@ class NodeStage:
         """What an honest broker records of a permit for this node; `changes` are the decision's."""
         inquiry = Inquiry.parse(envelope.payload)
         content: dict[str, Any] = {"node": NODE, "effect": Effect.PERMIT, "pep": Pep.BROKER, "reason_code": "PERMITTED"}
+        content["policy_digest"] = self.policy.published.policy.digest
         asked = inquiry_entry(
             inquiry=inquiry,
             envelope=envelope,

@@ -135,13 +135,13 @@ def test_a_batch_of_more_than_a_thousand_is_refused(ingester: Ingester) -> None:
     ("name", "why"),
     [
         ("gone.csv", "CANNOT_READ"),
-        ("reads.xml", "UNKNOWN_FORMAT"),
+        ("reads.txt", "UNKNOWN_FORMAT"),
         ("folder.json", "CANNOT_READ"),
         ("pipe.csv", "CANNOT_READ"),
     ],
 )
 def test_what_is_no_camera_file_is_refused(ingester: Ingester, tmp_path: Path, name: str, why: str) -> None:
-    (tmp_path / "reads.xml").write_bytes(b"<a/>")
+    (tmp_path / "reads.txt").write_bytes(b"<a/>")
     (tmp_path / "folder.json").mkdir()
     os.mkfifo(tmp_path / "pipe.csv")
     with pytest.raises(InvalidInput) as caught:

@@ -199,6 +199,20 @@ def test_a_part_damaged_while_serving_is_set_aside_by_the_search_that_meets_it(f
     store.close()
 
 
+def test_a_part_set_aside_serves_again_once_its_backup_is_in_its_place(folder: Path) -> None:
+    store = spread(folder)
+    path, expected = part_of(folder, store), found(store)
+    backup = path.read_bytes()
+    path.write_bytes(backup[:-1] + b"x")
+    assert store.sealer.prove() == 2
+    with pytest.raises(StoreError):
+        found(store)
+    path.write_bytes(backup)
+    assert store.sealer.prove() == 3
+    assert found(store) == expected
+    store.close()
+
+
 def test_proving_reads_every_part_and_sets_none_aside_that_is_whole(folder: Path) -> None:
     store = spread(folder)
     assert store.sealer.prove() == 3

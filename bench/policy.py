@@ -1,0 +1,177 @@
+"""Policy decisions: this engine against stock Casbin, Cedar in batches, and stock Casbin once a class, in turns."""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from bench.cedar import Asked, Cedar
+from bench.frame import Row, against, bounded, machine, median, percentile, show
+from bench.policy_world import Scene
+from comity.decision import Pep
+from policies.conditions import Facts
+from policies.decide import Decider, Question
+from policies.engine import Policy
+from policies.parties import Party
+from policies.vocabulary import node_word
+
+FEDERATION_RULES, OWN_RULES = 40, 20
+STOCK_SAMPLE = 12  # of the nodes, scaled up: stock Casbin at all of them would take minutes a search
+CASBIN, CEDAR = "stock Casbin, enforce() at every node", "cedarpy, one batch a policy, parsed before"
+
+
+def cpu_ms(work: Callable[[], object]) -> float:
+    """Milliseconds of this thread's processor time."""
+    begin = time.thread_time()
+    work()
+    return (time.thread_time() - begin) * 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """One federation and its policies: `own[i]` decides at every node whose number leaves `i`."""
+
+    scene: Scene
+    federation_policy: Policy
+    own: Sequence[Policy]
+
+    @classmethod
+    def make(cls, nodes: int, distinct: int, federation_rules: int, own_rules: int) -> Setup:
+        """`distinct` own policies among the nodes."""
+        scene = Scene.make(nodes)
+        federation_policy = scene.policy(federation_rules)
+        return cls(
+            scene=scene, federation_policy=federation_policy, own=[scene.policy(own_rules) for _ in range(distinct)]
+        )
+
+    @property
+    def targets(self) -> list[tuple[str, Policy | None]]:
+        """Every node with its policy."""
+        return [(n, self.own[i % len(self.own)]) for i, n in enumerate(self.scene.federation.nodes)]
+
+    def fresh(self) -> Decider:
+        """A decider that knows no ruling, over the policies' memory as it is."""
+        return self.scene.decider(self.federation_policy)
+
+    def requests(self, question: Question) -> dict[Policy, list[Asked]]:
+        """The node layer as other engines are asked: the requester alone, so fewer decisions than ours."""
+        federation = self.scene.federation
+        states = {a.id: a.state for a in federation.agencies.values()}
+        party = Party(question, federation.agencies[question.requester_agency], federation, states, on_behalf=False)
+        out: dict[Policy, list[Asked]] = {}
+        for node, policy in self.targets:
+            assert policy is not None
+            known = party.facts(federation.nodes[node].agency)
+            facts = Facts(true=known.true, left=frozenset(), lookback_days=known.lookback_days)
+            asked = (question.requester_agency, question.role, question.purpose, str(question.act), facts, node)
+            out.setdefault(policy, []).append(asked)
+        return out
+
+
+def search_rows(
+    name: str, setup: Setup, *, seconds: float, most_p99_ms: float | None, most_cedar: float | None
+) -> list[Row]:
+    """One search at all nodes: ours first without memory, then warm, in turns with the peers."""
+    targets, decider = setup.targets, setup.fresh()
+    first = cpu_ms(lambda: decider.decide(setup.scene.question(), targets))
+    until = time.monotonic() + seconds
+    warmed = 0
+    while time.monotonic() < until and warmed < 4_000:
+        decider.decide(setup.scene.question(), targets)
+        warmed += 1
+    gc.collect()
+    gc.freeze()  # as the programs do once they serve
+    cedars = {p: Cedar(p.rules, setup.scene.words) for p in setup.own}
+    ours, stock, cedar = list[float](), list[float](), list[float]()
+    until = time.monotonic() + seconds
+    while (time.monotonic() < until or len(cedar) < 3) and len(ours) < 3_000:
+        for _ in range(25):
+            question = setup.scene.question()
+            ours.append(cpu_ms(lambda q=question: decider.decide(q, targets)))  # type: ignore[misc]
+        if len(cedar) < 12:
+            asked = setup.requests(setup.scene.question())
+            stock.append(_stock_ms(asked, len(targets)))
+            cedar.append(cpu_ms(lambda a=asked: [cedars[p].decide(x) for p, x in a.items()]))  # type: ignore[misc]
+    p50, p99 = median(ours), percentile(ours, 99)
+    rows = [
+        against(f"{name}: p50", p50, "ms CPU", CASBIN, median(stock)),
+        against(f"{name}: p50", p50, "ms CPU", CEDAR, median(cedar), most=most_cedar),
+        bounded(f"{name}: p99 of {len(ours)}", p99, "ms CPU", most_p99_ms)
+        if most_p99_ms is not None
+        else Row(metric=f"{name}: p99 of {len(ours)}", value=p99, unit="ms CPU"),
+        Row(metric=f"{name}: stock once a class (first search, no memory)", value=first, unit="ms CPU"),
+        Row(metric=f"{name}: searches before", value=float(warmed), unit="searches"),
+    ]
+    gc.unfreeze()
+    return rows
+
+
+def _stock_ms(asked: dict[Policy, list[Asked]], nodes: int) -> float:
+    flat = [(p, a) for p, batch in asked.items() for a in batch][:: max(1, nodes // STOCK_SAMPLE)]
+
+    def work() -> None:
+        for policy, (who, role, purpose, act, facts, node) in flat:
+            policy._stock.decide(node_word(node), who, role, purpose, act, facts)
+
+    return cpu_ms(work) * nodes / len(flat)
+
+
+def small_rows() -> list[Row]:
+    """One class, one bundle, one reload."""
+    setup = Setup.make(1000, 12, FEDERATION_RULES, OWN_RULES)
+    policy, question = setup.own[0], setup.scene.question()
+    decider = Decider(setup.scene.federation, setup.federation_policy, Pep.BROKER, lambda: "d")
+    decider.decide(question, setup.targets)
+    seen = next(s for s in policy._seen.values() if s.nodes)
+    asked, (place, node) = policy.asked(seen.wanted), next(iter(seen.nodes.items()))
+    many = range(200_000)
+    in_class = min(cpu_ms(lambda: [policy.verdict_at(asked, place, node) for _ in many]) for _ in range(5))
+    whole = min(cpu_ms(lambda: decider.decide(question, setup.targets)) for _ in range(50))
+    text = setup.scene.text(OWN_RULES)
+    compiling = [cpu_ms(lambda: Policy.compile(text, setup.scene.words)) for _ in range(50)]
+    rate, decisions = len(many) / in_class * 1000, len(setup.targets) / whole * 1000
+    warming = cpu_ms(lambda: Policy.compile(text, setup.scene.words).warm(policy))
+    return [
+        Row(
+            metric="verdicts inside a class",
+            value=rate,
+            unit="/s/core",
+            target=">= 1,000,000",
+            met=rate >= 1_000_000,
+        ),
+        Row(metric="whole decisions of a known search, each an object of its own", value=decisions, unit="/s/core"),
+        bounded(f"one bundle of {OWN_RULES} rules compiled, p50", median(compiling), "ms CPU", 5),
+        Row(metric="a new version warmed, off the hot path", value=warming, unit="ms CPU"),
+    ]
+
+
+def main() -> None:
+    """Run and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=20.0, help="to warm, and then to measure, each setting")
+    parser.add_argument("--only", default="", help="settings whose name holds this")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    on = machine()
+    rows = small_rows() if options.only in "small" else []
+    for nodes, rules in ((80, 100), (1_000, 100), (1_000, 1_000), (10_000, 1_000), (1_000, 10_000)):
+        name = f"{nodes:,} nodes x {rules:,} rules, 1 policy"
+        if options.only in name:
+            print(name, flush=True)
+            setup = Setup.make(nodes, 1, 1, rules)
+            target = 0.01 if (nodes, rules) == (1_000, 1_000) else None
+            rows += search_rows(name, setup, seconds=options.seconds, most_p99_ms=None, most_cedar=target)
+    for nodes, distinct, most in ((80, 12, None), (1_000, 12, 5.0), (1_000, 112, 5.0), (1_000, 1_000, 20.0)):
+        name = f"{nodes:,} nodes, {FEDERATION_RULES} + {OWN_RULES} rules, {distinct:,} policies"
+        if options.only in name:
+            print(name, flush=True)
+            setup = Setup.make(nodes, distinct, FEDERATION_RULES, OWN_RULES)
+            rows += search_rows(name, setup, seconds=options.seconds, most_p99_ms=most, most_cedar=None)
+    show("policy", on, rows, as_json=options.json)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""What a store of nodes' policy bundles promises, held by every adapter: in memory, on a real server, on a cluster."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Sequence
+
+import pytest
+
+from broker.state.inprocess import InProcessBundles
+from broker.state.interface import MOST_BUNDLE_BYTES, Bundles, HeldBundle
+from broker.state.redis import RedisBundles, SharedRedis
+from comity.errors import Exhausted, InvalidInput
+
+CLIENTS = 3
+
+
+def bundle(version: int, content: bytes = b"signed") -> HeldBundle:
+    return HeldBundle(version=version, digest=content.hex().ljust(64, "0"), data=content)
+
+
+@pytest.fixture(params=["in process", "redis", "redis cluster"])
+async def stores(request: pytest.FixtureRequest) -> AsyncIterator[Sequence[Bundles]]:
+    """The same store as several processes see it."""
+    if request.param == "in process":
+        yield [InProcessBundles()] * CLIENTS
+        return
+    url = request.getfixturevalue("redis_url" if request.param == "redis" else "redis_cluster_url")
+    prefix = f"test-{uuid.uuid4().hex}"
+    shared = [SharedRedis.open(url) for _ in range(CLIENTS)]
+    yield [RedisBundles(s, prefix=prefix) for s in shared]
+    for one in shared:
+        await one.close()
+
+
+async def test_what_one_process_holds_every_process_has(stores: Sequence[Bundles]) -> None:
+    assert await stores[0].hold("alder-1", bundle(3, bytes(range(20))))
+    assert [await s.held(["alder-1", "brazos-1"]) for s in stores] == [{"alder-1": bundle(3, bytes(range(20)))}] * 3
+
+
+@pytest.mark.parametrize(
+    ("new", "held"),
+    [
+        pytest.param(bundle(4, b"x"), True, id="a newer one is held"),
+        pytest.param(bundle(3), True, id="the same one is still held"),
+        pytest.param(bundle(3, b"x"), False, id="another one of the same version is not"),
+        pytest.param(bundle(2, b"x"), False, id="an older one is not"),
+    ],
+)
+async def test_a_node_s_policy_never_goes_back(stores: Sequence[Bundles], new: HeldBundle, held: bool) -> None:
+    await stores[0].hold("alder-1", bundle(3))
+    assert await stores[1].hold("alder-1", new) is held
+    assert await stores[2].held(["alder-1"]) == {"alder-1": new if held else bundle(3)}
+
+
+async def test_of_versions_racing_over_processes_the_newest_stays(stores: Sequence[Bundles]) -> None:
+    await asyncio.gather(*(stores[v % CLIENTS].hold("alder-1", bundle(v)) for v in (5, 2, 9, 1, 7, 3)))
+    assert (await stores[0].held(["alder-1"]))["alder-1"].version == 9
+
+
+async def test_a_revoked_version_is_dropped_and_never_held_again(stores: Sequence[Bundles]) -> None:
+    await stores[0].hold("alder-1", bundle(3))
+    await stores[1].revoke("alder-1", 4)
+    assert await stores[2].held(["alder-1"]) == {}
+    assert not await stores[0].hold("alder-1", bundle(3))
+    assert await stores[0].hold("alder-1", bundle(4))
+
+
+async def test_a_minimum_is_never_lowered(stores: Sequence[Bundles]) -> None:
+    await stores[0].revoke("alder-1", 4)
+    await stores[1].revoke("alder-1", 2)
+    assert not await stores[2].hold("alder-1", bundle(3))
+
+
+async def test_versions_are_compared_exactly_up_to_their_limit(stores: Sequence[Bundles]) -> None:
+    assert await stores[0].hold("alder-1", bundle(2**53 - 2))
+    assert await stores[0].hold("alder-1", bundle(2**53 - 1, b"x"))
+    assert not await stores[0].hold("alder-1", bundle(2**53 - 2))
+
+
+@pytest.mark.parametrize(
+    ("node", "bad"),
+    [
+        pytest.param("Alder 1", bundle(1), id="no node's id"),
+        pytest.param("alder-1", bundle(0), id="version nought"),
+        pytest.param("alder-1", bundle(2**53), id="a version that is too great"),
+        pytest.param("alder-1", HeldBundle(version=1, digest="x", data=b"x"), id="a digest that is none"),
+        pytest.param("alder-1", bundle(1, b""), id="nothing"),
+        pytest.param(
+            "alder-1", HeldBundle(version=1, digest="0" * 64, data=bytes(MOST_BUNDLE_BYTES + 1)), id="too much"
+        ),
+    ],
+)
+async def test_what_is_no_bundle_is_refused(stores: Sequence[Bundles], node: str, bad: HeldBundle) -> None:
+    with pytest.raises(InvalidInput):
+        await stores[0].hold(node, bad)
+
+
+async def test_memory_in_process_is_bounded() -> None:
+    store = InProcessBundles(most_nodes=1)
+    await store.hold("alder-1", bundle(1))
+    with pytest.raises(Exhausted):
+        await store.hold("alder-2", bundle(1))
