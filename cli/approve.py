@@ -46,6 +46,7 @@ def approve(file: Path, identity: Path | None, yes: bool) -> None:
         ("requester", inquiry.requester),
         ("for", inquiry.beneficiary),
         ("purpose", f"{inquiry.purpose.code} ({inquiry.purpose.legal_basis.value})"),
+        ("offence", inquiry.purpose.offence or "none named"),
         ("case", disclosed.case_number),
         ("authority", f"{inquiry.authority.value} {disclosed.authority_reference}".strip()),
         ("asks for", disclosed.query.words),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import unicodedata
+from string import ascii_lowercase
 
 from cli.checked import Checked
 from comity.federation import Federation
@@ -10,6 +12,9 @@ from comity.outcome import Coverage, OutcomeKind, Tally
 
 NO_RECORD = "No record"
 MOST_CHARACTERS = 1_000  # of one sentence
+MOST_READ = 10_000
+LAST_LETTER = "\u017f"  # of Latin Extended-A
+NO_INK = "\u2800\ufffc"
 ADVICE = "Verify before you act: check plate, issuing state and image yourself. A detection alone proves nothing."
 
 COLOURS = {
@@ -30,12 +35,23 @@ NAMES = {kind: kind.value.replace("_", " ") for kind in OutcomeKind} | {
 
 
 def plain(text: str) -> str:
-    """`text` from outside as a terminal may have it: no control characters, which could rewrite what stands there."""
-    # Somebody else's reason may not say what only a complete search may.
-    if NO_RECORD.casefold() in " ".join(text.split()).casefold():
+    """`text` from outside as a terminal may have it: no control characters, which could rewrite what stands there.
+
+    Letters are Latin ones without further marks: others can look like them, read the other way, or show nothing.
+    """
+    # Somebody else's reason may not say what only a complete search may, whatever stands between the words.
+    letters = "".join(c for c in unicodedata.normalize("NFKD", text[:MOST_READ]).casefold() if c in ascii_lowercase)
+    if NO_RECORD.casefold().replace(" ", "") in letters:
         return "(a reason was given that is not shown)"
-    shown = "".join(c if c.isprintable() else "?" for c in text[: MOST_CHARACTERS + 1])
+    shown = "".join(c if _shows(c) else "?" for c in text[: MOST_CHARACTERS + 1])
     return shown if len(shown) <= MOST_CHARACTERS else shown[:MOST_CHARACTERS] + "..."
+
+
+def _shows(c: str) -> bool:
+    """True if `c` is of ASCII, or a Latin letter of one piece, a digit, a sign or a punctuation mark that has ink."""
+    if c.isascii() or not c.isprintable():
+        return c.isprintable()
+    return c <= LAST_LETTER or (unicodedata.category(c)[0] in "PS" and c not in NO_INK)
 
 
 def sentence(checked: Checked) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,9 @@ REFUSED_WAIT_S = 10.0  # a broker that said no says so again until somebody mend
 WELCOME_WITHIN_S = 10.0
 MOST_AT_ONCE = 64
 MOST_WAITING = 1024
+MOST_WORK_BYTES = 256 * 1024  # an inquiry with all its signatures and its receipt is about 150 kB at most
+# What a broker may name: gRPC takes more for an address, sockets of this machine and resolvers elsewhere among it.
+_ADDRESS = re.compile(r"(\[[0-9a-fA-F:]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}\Z")
 
 OPTIONS: tuple[tuple[str, Any], ...] = (
     ("grpc.keepalive_time_ms", 30_000),
@@ -144,7 +148,7 @@ class Attached:
                 pass  # heartbeats, and what a later broker may say
 
     def _start(self, work: pb2.Work, broker: str) -> None:
-        if len(self._tasks) >= MOST_WAITING:
+        if len(self._tasks) >= MOST_WAITING or work.ByteSize() > MOST_WORK_BYTES:
             logger.error("too much work at once", broker=broker)
             return  # unanswered: the broker calls it timed out
         loop = asyncio.get_running_loop()
@@ -247,11 +251,14 @@ class Brokers:
             for task in late:
                 task.cancel()
 
+    def _named(self, addresses: list[str]) -> None:
+        self._add([a for a in addresses if _ADDRESS.match(a)])
+
     def _add(self, addresses: list[str]) -> None:
         for address in addresses:
             if address in self._attached or len(self._attached) >= self._most:
                 continue
-            attached = Attached(address, self._attachment, self._add)
+            attached = Attached(address, self._attachment, self._named)
             self._attached[address] = attached
             task = asyncio.ensure_future(attached.run())
             self._tasks.add(task)

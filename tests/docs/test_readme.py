@@ -13,9 +13,13 @@ from typing import Any
 import click
 import pytest
 
+from audit import tiles, tlog_proof
+from audit.discrepancy import Kind
 from audit.form import BODIES, ENTRIES
 from broker.config import BrokerConfig
+from cli import audit_proofs
 from cli.demo.story import STEPS
+from comity.decision import KNOWN_OBLIGATIONS, Decision, Redaction
 from comity.outcome import BROKER_ONLY, NODE_ONLY, OutcomeKind
 from comity.v1 import (
     decision_pb2,
@@ -28,12 +32,18 @@ from comity.v1 import (
 )
 from identity import folder
 from node.config import NodeConfig
+from policies.bundle import Bundle
+from policies.conditions import FACTS
+from policies.load import ACTS, EFFECTS
+from policies.seal import HEADER
 from tests.docs import documents as d
 
 COMMANDS = dict(d.commands())
 READY = {name: command for name, command in COMMANDS.items() if not d.later(command)}
 LEAVES = {name: command for name, command in READY.items() if not isinstance(command, click.Group)}
 REFERENCE = "docs/reference/commands.md"
+FORMATS = "docs/reference/log-formats.md"
+MODEL = "docs/reference/policy-model.md"
 WIRE = (
     decision_pb2,
     envelope_pb2,
@@ -66,8 +76,8 @@ def test_a_command_in_a_block_is_one_that_the_program_takes(document: str, line:
     if name == "comity search" and "--send" not in rest:
         assert set(rest) >= SEARCH_NEEDS
         by_place = bool({"--near", "--camera"} & set(rest))
-        assert by_place != bool(values["plate"])
-        assert by_place or "--state" in rest or values["match"] == "partial"
+        assert by_place or (values["plate"] and not _unset(values["plate"]))
+        assert by_place or "--state" in rest or "partial" in rest
 
 
 @pytest.mark.parametrize(("document", "span"), NAMED, ids=[f"{doc}: {span}" for doc, span in NAMED])
@@ -182,6 +192,48 @@ def test_the_log_reference_lists_exactly_the_fields_of_an_entry(kind: str) -> No
 def test_the_log_reference_lists_exactly_what_every_entry_has() -> None:
     common = set.intersection(*({*f.required, *f.optional} for f in ENTRIES.values()))
     assert set(d.first_code(d.sections("docs/reference/log.md", 2)["In every entry"])) == common
+
+
+def test_the_log_formats_list_each_kind_of_discrepancy() -> None:
+    assert d.first_code(d.sections(FORMATS, 2)["Discrepancies"]) == list(Kind)
+
+
+def test_the_log_formats_name_the_files_that_tiles_and_proofs_consist_of() -> None:
+    assert {tiles.CHECKPOINT, tiles.VKEY, tiles.WITNESSES} <= set(d.first_code(d.sections(FORMATS, 2)["Tiles"]))
+    assert f"`{tiles.tile_path(0, 1_234_067)}`" in d.text_of(FORMATS)
+    proof = d.sections(FORMATS, 2)["Proof of one decision"]
+    assert d.first_code(proof)[:3] == [audit_proofs.LEAF, audit_proofs.PROOF, audit_proofs.DISCLOSURES]
+    assert {tlog_proof.HEADER, tlog_proof.DISCLOSURES_FORMAT} <= set(d.spans(FORMATS))
+
+
+def test_the_policy_model_lists_each_column_fact_duty_and_key_of_a_bundle() -> None:
+    said = d.sections(MODEL, 2)
+    assert d.first_code(said["Columns"]) == HEADER.split(",")
+    facts = {row[0].strip("`"): row[1] for row in d.rows(said["Conditions"])}
+    assert facts == {name: holder.value for name, holder in FACTS.items()}
+    duties = {re.split("[<=]", code)[0] for code in d.first_code(said["Duties"])}
+    assert duties == KNOWN_OBLIGATIONS
+    assert d.first_code(said["Bundles"]) == ["format", *(f.name for f in dataclasses.fields(Bundle))]
+
+
+def test_the_policy_model_names_every_effect_kind_of_search_and_level_of_redaction() -> None:
+    said = set(d.spans(MODEL))
+    assert {*EFFECTS, *ACTS, *(level.word for level in Redaction)} <= said
+
+
+def test_the_policy_model_lists_every_reason_of_a_decision() -> None:
+    listed = d.first_code(d.sections(MODEL, 2)["Reasons of a decision"])
+    assert set(listed) == set(re.findall(r"[A-Z]+(?:_[A-Z]+)+|PERMITTED|INDETERMINATE", Decision.__doc__ or ""))
+
+
+def test_the_glossary_is_in_the_order_of_the_alphabet_and_says_each_word_once() -> None:
+    listed = [row[0].strip("*").lower() for row in d.rows(d.text_of("docs/glossary.md"))]
+    assert listed == sorted(set(listed))
+
+
+def test_the_threat_model_says_of_each_attempt_what_catches_it_or_what_does_not() -> None:
+    table = d.rows(d.sections("docs/explanation/threat-model.md", 2)["Who may cheat"])
+    assert all(tried and (caught or missed) for _, tried, caught, missed in table)
 
 
 def test_the_changelog_names_every_entry_type_of_the_log() -> None:

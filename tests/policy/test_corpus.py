@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,7 +24,7 @@ GOOD = "OK-1,any-node,police,any-role,any-purpose,any-act,allow,always,-,an orde
 LINE = 3
 
 
-def cases() -> list[object]:
+def cases() -> list[Any]:
     out = []
     for path in FILES:
         with path.open(encoding="ascii", newline="") as f:
@@ -41,7 +42,7 @@ def sealed(row: str) -> str:
 
 
 def test_the_corpus_has_more_than_two_hundred_malformed_lines_and_none_twice() -> None:
-    texts = [c.values[0] for c in cases()]  # type: ignore[attr-defined]
+    texts = [c.values[0] for c in cases()]
     assert len(texts) == len(set(texts)) > 200
 
 

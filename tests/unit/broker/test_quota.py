@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,7 +36,7 @@ def stage(world: World) -> Stage:
     return Stage(world)
 
 
-def number(n: int) -> dict[str, object]:
+def number(n: int) -> dict[str, Any]:
     """What makes an inquiry another one."""
     return {"inquiry_id": f"0190b5a4-7a1a-7c3a-9d52-0f4b1f7f3a{n:02}", "nonce": bytes([n]) * 16}
 
@@ -67,7 +68,7 @@ async def test_a_preview_counts_nothing(stage: Stage) -> None:
 
 
 async def test_nobody_is_asked_when_it_cannot_be_counted(world: World, tmp_path: Path) -> None:
-    stage = Stage(world, quota=FailingQuota())  # type: ignore[arg-type]
+    stage = Stage(world, quota=FailingQuota())
     wire = stage.attach("alder-1", LIMITED)
     with pytest.raises(Unavailable):
         await decisions(stage, 1)

@@ -147,6 +147,23 @@ def test_no_text_from_outside_can_move_the_cursor_or_grow_without_end(text: str)
     assert len(told) < 1100
 
 
+@pytest.mark.parametrize(
+    "between",
+    [" ", "\u00a0", "\u2800", "\u3164", "\uffa0", "\u0301 ", "\u200b", ".", "\n"],
+    ids=lambda s: ascii(s).strip("'").replace("\\", ""),
+)
+def test_no_reason_says_what_only_a_complete_search_may_whatever_stands_between_the_words(between: str) -> None:
+    assert plain(f"No{between}rec\u014drd here") == "(a reason was given that is not shown)"
+
+
+def test_letters_that_only_look_latin_are_not_shown() -> None:
+    assert plain("N\u043e r\u0435cord; \u05d0\u05d1") == "N? r?cord; ??"
+    assert (
+        plain("\u00a7 7 \u2014 Ca\u00f1on \u2018x\u2019: 5 \u20ac")
+        == "\u00a7 7 \u2014 Ca\u00f1on \u2018x\u2019: 5 \u20ac"
+    )
+
+
 def test_a_camera_s_name_cannot_style_or_break_the_table(capsys: pytest.CaptureFixture[str]) -> None:
     outcomes = (checked(OutcomeKind.MATCH, detections=(scene.detection(camera="[/bold][red]x"),)),)
     Tables(scene.inquiry(), FEDERATION, 1, shown.console()).summary(outcomes, tally_of(outcomes))

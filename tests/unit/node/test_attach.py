@@ -1,0 +1,73 @@
+"""What a broker may ask of a node that is attached: work of a size, and other brokers by address alone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import grpc
+import pytest
+
+from comity.v1 import node_link_service_pb2 as pb2
+from node.attach import MOST_WORK_BYTES, Attached, Attachment, Brokers
+from node.model import Signed, Work
+
+OWN = "127.0.0.1:1"
+
+
+class Dialled:
+    """A node that dials one broker, and what it was given to do; nothing is ever answered."""
+
+    def __init__(self) -> None:
+        self.work: list[Work] = []
+        attachment = Attachment(
+            credentials=grpc.ssl_channel_credentials(), hello=pb2.Hello, run=self.run, on_broken=lambda: None
+        )
+        self.brokers = Brokers((OWN,), attachment)
+        self.brokers.start()
+
+    async def run(self, work: Work, broker: str) -> Signed:
+        """Never an answer."""
+        self.work.append(work)
+        return await asyncio.get_running_loop().create_future()
+
+    @property
+    def attached(self) -> Attached:
+        return self.brokers._attached[OWN]
+
+    async def hear(self, item: pb2.BrokerItem) -> None:
+        """Take the item, and let what it starts begin."""
+        self.attached._take(item, "spiffe://test-exchange/broker/b1")
+        await asyncio.sleep(0)
+
+    async def close(self) -> None:
+        """Nothing runs any more."""
+        tasks = (*self.brokers._tasks, *self.attached._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@pytest.fixture
+async def dialled() -> AsyncIterator[Dialled]:
+    made = Dialled()
+    yield made
+    await made.close()
+
+
+async def test_a_node_dials_what_a_broker_names_only_if_it_is_host_and_port(dialled: Dialled) -> None:
+    odd = ["unix:/tmp/socket", "unix:/tmp/socket:1", "dns://resolver.example/broker.example:443", "a b:1", "x:port", ""]
+    await dialled.hear(pb2.BrokerItem(welcome=pb2.Welcome(brokers=[OWN, *odd, "127.0.0.2:1", "[::1]:2"])))
+    assert list(dialled.brokers._attached) == [OWN, "127.0.0.2:1", "[::1]:2"]
+
+
+async def test_a_node_dials_so_many_addresses_and_no_more(dialled: Dialled) -> None:
+    await dialled.hear(pb2.BrokerItem(welcome=pb2.Welcome(brokers=[f"127.0.0.2:{i}" for i in range(1, 100)])))
+    assert len(dialled.brokers._attached) == 16
+
+
+async def test_work_that_no_inquiry_can_be_is_dropped_before_it_takes_up_room(dialled: Dialled) -> None:
+    await dialled.hear(pb2.BrokerItem(work=pb2.Work(inquiry_id="big", inquiry=b"x" * MOST_WORK_BYTES, deadline_ms=9)))
+    await dialled.hear(pb2.BrokerItem(work=pb2.Work(inquiry_id="small", inquiry=b"x", deadline_ms=9)))
+    assert [w.inquiry_id for w in dialled.work] == ["small"]
+    assert list(dialled.attached._running) == ["small"]
