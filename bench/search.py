@@ -316,7 +316,7 @@ async def measure(options: argparse.Namespace) -> list[Row]:
 
 def _go() -> Row:
     there = shutil.which("go") is not None
-    why = "a Go toolchain is here, but this benchmark has no grpc-go program" if there else "no Go toolchain is here"
+    why = "a Go toolchain is here, but this benchmark has no grpc-go program" if there else "grpc-go cannot be had here"
     return Row(
         metric="80 nodes: whole search, p50", value=None, unit="ms", peer=f"the same gather in grpc-go: {why}",
         target="<= 1.6x",

@@ -8,7 +8,7 @@ import gc
 import signal
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -58,6 +58,7 @@ SET_ASIDE_FOLDER = "set-aside"
 SEAL_EVERY_S = 60.0
 PROVE_EVERY_S = 86_400.0
 RECORDED_WITHIN_S = 60.0
+RESTART_AFTER_S = 60.0
 logger = structlog.get_logger("node")
 
 
@@ -198,7 +199,8 @@ class NodeProgram:
         self._brokers.start()
         await self._health.set(SERVING)
         self._loop = loop
-        tasks = [asyncio.ensure_future(job()) for job in (self._renew_policy, self._purge, self._seal)]
+        jobs = (self._renew_policy, self._purge, self._seal)
+        tasks = [asyncio.ensure_future(kept_up(job, RESTART_AFTER_S)) for job in jobs]
         gc.freeze()
         logger.info("serving", brokers=self._parts.config.brokers, policy=self._policy.published.policy.digest[:12])
         await self._stopping.wait()
@@ -309,6 +311,19 @@ class NodeProgram:
         logger.critical("the decision log is broken", reason=error.reason, detail=str(error))
         self._exit_code = 1
         self._stopping.set()
+
+
+async def kept_up(job: Callable[[], Awaitable[None]], rest_s: float) -> None:
+    """Never returns: `job`, and after a rest again whenever a defect ends it.
+
+    A node that silently purges no more would keep what it may not.
+    """
+    while True:
+        try:
+            await job()
+        except Exception as error:
+            logger.error("background work failed", job=getattr(job, "__name__", ""), kind=type(error).__name__)
+        await asyncio.sleep(rest_s)
 
 
 def _new_id() -> str:

@@ -112,7 +112,10 @@ class Attached:
                             broker = item.welcome.broker
                         self._take(item, broker)
             except asyncio.CancelledError:
-                if broker or not call.cancelled():
+                task = asyncio.current_task()
+                # The call's end alone is a broker that said nothing; the task's own is a program that stops, and
+                # one that dialled on would never stop.
+                if broker or not call.cancelled() or (task is not None and task.cancelling()):
                     raise
                 logger.warning("not attached", broker=self.address, code="NO_WELCOME")
             finally:

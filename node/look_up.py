@@ -102,6 +102,7 @@ def look_up(
         coverage=coverage,
         reason_code=code,
         reason=reason,
+        oldest_at=min((m.detection.captured_at for m in released), default=None),
     )
 
 

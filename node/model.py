@@ -60,17 +60,24 @@ class OwnReceipt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """Step 8: what may be released, redacted, and what was really searched. `reason_code` says why not all was."""
+    """Step 8: what may be released, redacted, and what was really searched. `reason_code` says why not all was.
+
+    `oldest_at`: when the oldest of the detections was captured, whatever is left of its time; None if there are none.
+    """
 
     detections: tuple[outcome_pb2.Detection, ...] = field(repr=False)
     coverage: Coverage
     reason_code: str
     reason: str
+    oldest_at: dt.datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signed:
-    """Step 9: the one outcome of this node, signed, and what of it goes into the logs."""
+    """Step 9: the one outcome of this node, signed, and what of it goes into the logs.
+
+    `keep_until`: from when on a detection in it is past its retention; None if it holds none.
+    """
 
     inquiry_id: str
     inquiry_hash: bytes

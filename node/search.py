@@ -124,11 +124,16 @@ class Search:
             return answers.withheld(receipt, error.reason, str(error))
         except ComityError as error:
             return answers.failed(error.reason, "the node's detections cannot be read", receipt)
-        return answers.found(receipt, found)
+        signed = answers.found(receipt, found)
+        if found.oldest_at is None:
+            return signed
+        return replace(signed, keep_until=found.oldest_at + dt.timedelta(seconds=self._retention_s))
 
     async def _keep(self, signed: Signed, trusted: Trusted, answers: Answers, now: dt.datetime) -> Signed:
         """Recorded and kept for a second delivery; only then may it be sent."""
         until = min(trusted.verified.inquiry.expires_at + CLOCK_SKEW, now + dt.timedelta(seconds=self._retention_s))
+        if signed.keep_until is not None:  # its detections may be no older in here than in the store
+            until = min(until, signed.keep_until)
         try:
             # In this order: what is kept may be sent again, so it is never there before its entry is.
             await record_outcome(self.log, self.node, signed)

@@ -175,6 +175,23 @@ def test_nothing_searched_of_a_window_shorter_than_clocks_differ_is_not_the_whol
     assert found.kind is OutcomeKind.PARTIAL_COVERAGE
 
 
+def test_a_moment_of_a_window_shorter_than_clocks_differ_is_not_the_whole(client: Client) -> None:
+    begin = NOW - CLOCK_SKEW / 2
+    client.start(begin=begin)
+    found = client.take(client.outcome(NO_MATCH, coverage=Coverage(begin=begin, end=begin + MS)))
+    assert (found.kind, client.reading.finish("x")[0].kind) == (OutcomeKind.PARTIAL_COVERAGE, ERROR)
+    assert not client.reading.tally().no_record
+
+
+def test_a_slow_clock_explains_nothing_of_a_window_that_was_over_before(client: Client) -> None:
+    end = NOW - DAY
+    client.start(end=end)
+    short = client.take(client.outcome(NO_MATCH, coverage=replace(WHOLE, end=end - MS)))
+    client.start(end=end)
+    whole = client.take(client.outcome(NO_MATCH, coverage=replace(WHOLE, end=end)))
+    assert (short.kind, whole.kind) == (OutcomeKind.PARTIAL_COVERAGE, NO_MATCH)
+
+
 # What a node releases
 
 DAY_BEGINS = NOW.replace(hour=0)

@@ -13,6 +13,7 @@ from node.attach import MOST_WORK_BYTES, Attached, Attachment, Brokers
 from node.model import Signed, Work
 
 OWN = "127.0.0.1:1"
+MOST = 3
 
 
 class Dialled:
@@ -23,7 +24,7 @@ class Dialled:
         attachment = Attachment(
             credentials=grpc.ssl_channel_credentials(), hello=pb2.Hello, run=self.run, on_broken=lambda: None
         )
-        self.brokers = Brokers((OWN,), attachment)
+        self.brokers = Brokers((OWN,), attachment, most=MOST)
         self.brokers.start()
 
     async def run(self, work: Work, broker: str) -> Signed:
@@ -62,8 +63,16 @@ async def test_a_node_dials_what_a_broker_names_only_if_it_is_host_and_port(dial
 
 
 async def test_a_node_dials_so_many_addresses_and_no_more(dialled: Dialled) -> None:
-    await dialled.hear(pb2.BrokerItem(welcome=pb2.Welcome(brokers=[f"127.0.0.2:{i}" for i in range(1, 100)])))
-    assert len(dialled.brokers._attached) == 16
+    await dialled.hear(pb2.BrokerItem(welcome=pb2.Welcome(brokers=[f"127.0.0.2:{i}" for i in range(1, 9)])))
+    assert len(dialled.brokers._attached) == MOST
+
+
+async def test_a_node_that_is_stopped_while_it_dials_stops(dialled: Dialled) -> None:
+    (dialling,) = dialled.brokers._tasks
+    await asyncio.sleep(0)
+    dialling.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await dialling
 
 
 async def test_work_that_no_inquiry_can_be_is_dropped_before_it_takes_up_room(dialled: Dialled) -> None:

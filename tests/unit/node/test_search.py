@@ -245,3 +245,12 @@ async def test_an_answer_is_kept_no_longer_than_the_inquiry_lives_or_detections_
     await stage.answer(await stage.work())
     assert stage.kept.get(scene.INQUIRY_ID, NOW + DAY / 86_400 * 179) is not None
     assert stage.kept.get(scene.INQUIRY_ID, NOW + DAY / 86_400 * 180) is None
+
+
+async def test_a_detection_is_kept_in_an_answer_no_longer_than_in_the_store(world: World, tmp_path: Path) -> None:
+    stage = NodeStage(world, tmp_path, retention_s=180)
+    stage.store.add([seen(170), seen(20)])
+    _, outcome = await stage.answer(await stage.work())
+    assert len(outcome.detections) == 2
+    assert stage.kept.get(scene.INQUIRY_ID, NOW + DAY / 86_400 * 9) is not None
+    assert stage.kept.get(scene.INQUIRY_ID, NOW + DAY / 86_400 * 10) is None
