@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any
 
 import grpc
@@ -21,6 +21,7 @@ from comity.v1 import search_service_pb2_grpc as pb2_grpc
 
 DEFAULT_DEADLINE_S = 10.0
 MAX_DEADLINE_S = 120.0
+READ_WITHIN_S = 30.0  # of the deadline, for whoever is slow to read what came of it
 EVENTS_BYTES = 1024 * 1024  # of one response, a larger event alone in its own; the limit of a message is 4 MiB
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -31,6 +32,7 @@ class SearchService(pb2_grpc.SearchServiceServicer):
 
     def __init__(self, search: Search) -> None:
         self._search = search
+        self._ending: set[asyncio.Task[None]] = set()
 
     async def Preview(self, request: pb2.PreviewRequest, context: Context) -> pb2.PreviewResponse:
         """Decisions only."""
@@ -39,10 +41,29 @@ class SearchService(pb2_grpc.SearchServiceServicer):
 
     async def Search(self, request: pb2.SearchRequest, context: Context) -> AsyncIterator[pb2.SearchResponse]:
         """Decisions, outcomes as they arrive, the summary."""
-        async with aclosing(self._search.run(self._call(request, context))) as releases:
-            async for release in releases:
-                for response in encode(release):
-                    yield response
+        call = self._call(request, context)
+        task = asyncio.current_task()
+        assert task is not None
+        # gRPC waits for a reader for as long as the caller said, without a deadline for ever: so would the place that
+        # the search takes from others.
+        end = asyncio.get_running_loop().call_at(call.deadline + READ_WITHIN_S, self._give_up, context, task)
+        try:
+            async with aclosing(self._search.run(call)) as releases:
+                async for release in releases:
+                    for response in encode(release):
+                        yield response
+        finally:
+            end.cancel()
+
+    def _give_up(self, context: Context, handler: asyncio.Task[Any]) -> None:
+        async def end() -> None:
+            asyncio.get_running_loop().call_soon(handler.cancel)
+            with suppress(Exception):  # abort raises once the status is sent
+                await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "nobody read the answers")
+
+        ending = asyncio.ensure_future(end())
+        self._ending.add(ending)
+        ending.add_done_callback(self._ending.discard)
 
     def _call(self, request: pb2.SearchRequest | pb2.PreviewRequest, context: Context) -> Call:
         search = self._search

@@ -30,7 +30,8 @@ class Dialled:
     async def run(self, work: Work, broker: str) -> Signed:
         """Never an answer."""
         self.work.append(work)
-        return await asyncio.get_running_loop().create_future()
+        never: asyncio.Future[Signed] = asyncio.get_running_loop().create_future()
+        return await never
 
     @property
     def attached(self) -> Attached:
