@@ -31,7 +31,7 @@ class BrokerConfig:
     # Searches at once: in all, and of one agency; further ones wait, as many as that, before they are turned away.
     searches: int = 64
     searches_per_agency: int = 16
-    # Searches a UTC day.
+    # Searches a UTC day; previews and rejected calls count too.
     person_per_day: int = 2_000
     agency_per_day: int = 50_000
     # Seconds that running searches may take to end when the broker stops.

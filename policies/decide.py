@@ -102,11 +102,13 @@ class Decider:
         """One decision a target, in order. None in place of a node's policy is a deny: it was never shown."""
         unnamed = self._unnamed(question)
         session = None if unnamed else _Session(self, question)
+        trusted = self.federation_policy.canonical
         out = []
         for node_id, policy in targets:
             # Step 1
             cohort = self._cohort_of.get(node_id)
-            if cohort is None or cohort.policy is not policy:
+            if cohort is None or cohort.policy is not policy or not (trusted and (policy is None or policy.canonical)):
+                # also where masks are trusted no more: by them nodes were put together
                 cohort = self._find_cohort(node_id, policy)
             if session is None or cohort is None:
                 ruling = _not_registered(unnamed or ["the node"])

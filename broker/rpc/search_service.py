@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from typing import Any
 
 import grpc
@@ -32,7 +32,6 @@ class SearchService(pb2_grpc.SearchServiceServicer):
 
     def __init__(self, search: Search) -> None:
         self._search = search
-        self._ending: set[asyncio.Task[None]] = set()
 
     async def Preview(self, request: pb2.PreviewRequest, context: Context) -> pb2.PreviewResponse:
         """Decisions only."""
@@ -46,7 +45,7 @@ class SearchService(pb2_grpc.SearchServiceServicer):
         assert task is not None
         # gRPC waits for a reader for as long as the caller said, without a deadline for ever: so would the place that
         # the search takes from others.
-        end = asyncio.get_running_loop().call_at(call.deadline + READ_WITHIN_S, self._give_up, context, task)
+        end = asyncio.get_running_loop().call_at(call.deadline + READ_WITHIN_S, task.cancel)
         try:
             async with aclosing(self._search.run(call)) as releases:
                 async for release in releases:
@@ -54,16 +53,6 @@ class SearchService(pb2_grpc.SearchServiceServicer):
                         yield response
         finally:
             end.cancel()
-
-    def _give_up(self, context: Context, handler: asyncio.Task[Any]) -> None:
-        async def end() -> None:
-            asyncio.get_running_loop().call_soon(handler.cancel)
-            with suppress(Exception):  # abort raises once the status is sent
-                await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "nobody read the answers")
-
-        ending = asyncio.ensure_future(end())
-        self._ending.add(ending)
-        ending.add_done_callback(self._ending.discard)
 
     def _call(self, request: pb2.SearchRequest | pb2.PreviewRequest, context: Context) -> Call:
         search = self._search

@@ -137,6 +137,25 @@ def test_a_class_known_by_other_columns_is_answered_at_once_and_checked_afterwar
     assert policy.check_again(other, "sequoia-1")
 
 
+def test_nodes_that_were_put_together_by_masks_are_asked_apart_once_the_masks_are_in_doubt() -> None:
+    heard: list[str] = []
+    policy = Policy.compile(seal(f"{HEADER}\n{ALLOW}\n"), WORDS, alarm=heard.append)
+    decider = Decider(SETTING.federation, compile_rows(ALLOW), Pep.BROKER, lambda: "d")
+    q, targets = question(requester_agency="us-fbi"), [(n, policy) for n in NODES]
+    decider.decide(q, targets)
+    decider.decide(q, targets)
+    policy.canonical = False  # as `check_again` leaves it
+    policy._stock = _Failing()  # type: ignore[assignment]
+    decisions = decider.decide(q, targets)
+    assert {d.reason_code for d in decisions} == {"INDETERMINATE"}
+    assert len(heard) == len(NODES)
+
+
+class _Failing:
+    def decide(self, *_: object) -> tuple[bool, frozenset[str]]:
+        raise RuntimeError
+
+
 def test_another_model_is_decided_by_casbin_at_every_node_and_has_another_digest() -> None:
     allow_wins = model_text().replace("e = some(where (p.eft == allow)) && !some(where (p.eft == deny))", EFFECT)
     text = load_packs(["us-ca"])

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncGenerator
+from types import SimpleNamespace
 from typing import Any
 
+import grpc
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from audit.note import Checkpoint
-from broker.model import Answer, Decided, Finished, Lost, Released, Work, is_permit
+from broker.model import Answer, Call, Decided, Finished, Lost, Released, Work, is_permit
 from broker.rpc.node_link_service import MAX_ANSWER_BYTES, _Parts
 from broker.rpc.outbox import ITEMS_A_MESSAGE, MAX_WAITING, Outbox
-from broker.rpc.search_service import encode
+from broker.rpc.search_service import READ_WITHIN_S, SearchService, encode
 from comity import instants
 from comity.outcome import BROKER_ONLY, KIND_TO_WIRE, OutcomeKind, Tally
-from comity.v1 import inquiry_pb2
+from comity.status import ErrorInterceptor
+from comity.v1 import inquiry_pb2, search_service_pb2, search_service_pb2_grpc
 from comity.v1 import node_link_service_pb2 as pb2
 from node.attach import CHUNK_BYTES, chunks
 from node.model import Signed
@@ -228,3 +233,36 @@ def test_the_summary_counts_by_kind_and_claims_no_more_than_the_tally() -> None:
         KIND_TO_WIRE[OutcomeKind.MATCH]: 1,
         KIND_TO_WIRE[OutcomeKind.REFUSED]: 1,
     }
+
+
+class _Unending:
+    """A search that has more to say than anybody reads; `ended` once it was told to stop."""
+
+    def __init__(self) -> None:
+        self.ended = asyncio.Event()
+
+    async def run(self, _: Call) -> AsyncGenerator[Released, None]:
+        try:
+            while True:
+                yield Released(answers=(answer("alder-1", envelope=b"x" * 1_000_000),))
+        finally:
+            self.ended.set()
+
+
+class _Late(SearchService):
+    def _call(self, *_: object) -> Call:
+        return SimpleNamespace(deadline=asyncio.get_running_loop().time() - READ_WITHIN_S)  # type: ignore[return-value]
+
+
+async def test_a_caller_who_reads_nothing_does_not_keep_its_place_past_the_deadline() -> None:
+    search = _Unending()
+    server = grpc.aio.server(interceptors=[ErrorInterceptor()])
+    search_service_pb2_grpc.add_SearchServiceServicer_to_server(_Late(search), server)  # type: ignore[arg-type]
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        call = search_service_pb2_grpc.SearchServiceStub(channel).Search(search_service_pb2.SearchRequest())
+        await search.ended.wait()
+        assert not call.done()
+        call.cancel()
+    await server.stop(0)
