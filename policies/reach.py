@@ -4,11 +4,10 @@ A reader gets a node's data in one of these ways, and `Reach` closes the matrix 
 
 search      it asks for itself and is permitted
 on-behalf   another agency asks for it, where that permits more than its own search
-reshare     an agreement of kind `reshare` on file says that `from` passes on to `to` what it obtains or hosts;
-            over any number of agencies. The node's policy has no say in it, which is why it is shown.
+reshare     an agreement of kind `reshare` says that `from` passes on to `to` what it obtains or hosts, over any
+            number of agencies; the node's policy has no say in it
 
-That an agency holds what its own nodes hold is not repeated. Nothing shows what people pass on without a paper.
-"""
+That an agency holds what its own nodes hold is not repeated. Nothing shows what is passed on without a paper."""
 
 from __future__ import annotations
 
