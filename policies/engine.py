@@ -178,11 +178,12 @@ class Policy:
         return self.verdict_at(asked, place, node_id)
 
     def verdict_at(
-        self, asked: Asked, place: Place, node_id: str, doubted: Callable[[Policy, Asked, str], None] | None = None
+        self, asked: Asked, place: Place, node_id: str, doubted: Callable[[Policy, Asked, str], bool] | None = None
     ) -> Verdict:
         """As `verdict`, where the node's place is known already.
 
-        `doubted` hears of an answer that is Casbin's for the same rules, but was never asked with these columns.
+        `doubted` hears of an answer that is Casbin's for the same rules, but was never asked with these columns; True
+        says that it will be checked. Otherwise Casbin decides these columns too before they are answered.
         """
         found = asked.known.get(place)
         if found is not None:
@@ -195,8 +196,11 @@ class Policy:
             verdict = self._unseen(asked, node_id, matched, left)
             if verdict.fault:
                 return verdict
-        elif doubted is not None:
-            doubted(self, asked, node_id)
+        elif doubted is None or not doubted(self, asked, node_id):
+            # Nobody will check it afterwards: Casbin is asked before it is used.
+            verdict = self._unseen(asked, node_id, matched, left)
+            if verdict.fault:
+                return verdict
         if self._remembered >= MAX_CLASSES:
             self._forget()
         self._remembered += 1

@@ -35,12 +35,13 @@ class Shadow:
         if self._random() < self._share:
             self.doubted(policy, asked, node_id)
 
-    def doubted(self, policy: Policy, asked: Asked, node_id: str) -> None:
-        """An answer that is to be checked in any case, unless too many wait."""
+    def doubted(self, policy: Policy, asked: Asked, node_id: str) -> bool:
+        """True if this answer will be checked; False if too many wait already, and it must be checked at once."""
         if len(self._drawn) >= self._most:
             self.dropped += 1
-        else:
-            self._drawn.append((policy, asked, node_id))
+            return False
+        self._drawn.append((policy, asked, node_id))
+        return True
 
     def check(self, most: int = MOST_WAITING) -> int:
         """Check at most so many. Returns how many differed; safe beside threads that offer."""
