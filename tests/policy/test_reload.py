@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -131,10 +132,25 @@ def test_a_class_known_by_other_columns_is_answered_at_once_and_checked_afterwar
     policy.verdict(ask(policy), "sequoia-1")
     doubted: list[str] = []
     other = ask(policy, who="us-fbi")
-    verdict = policy.verdict_at(other, policy.place("sequoia-1") or 0, "sequoia-1", lambda *x: doubted.append(x[2]))
-    assert verdict.allowed
+
+    def will_check(_policy: Policy, _asked: object, node: str) -> bool:
+        doubted.append(node)
+        return True
+
+    policy._stock = _Failing()  # type: ignore[assignment]  # not needed for this answer
+    assert policy.verdict_at(other, policy.place("sequoia-1") or 0, "sequoia-1", will_check).allowed
     assert doubted == ["sequoia-1"]
-    assert policy.check_again(other, "sequoia-1")
+
+
+@pytest.mark.parametrize("checker", [None, lambda *_: False], ids=["nobody checks", "the queue is full"])
+def test_where_nobody_checks_afterwards_casbin_decides_new_columns_first(checker: Callable[..., bool] | None) -> None:
+    policy = compile_rows(ALLOW + "\nX-5,any-node,us-fbi,any-role,protest,any-act,deny,always,-,own")
+    policy.verdict(ask(policy), "sequoia-1")
+    other = ask(policy, who="us-fbi")
+    policy._stock = _Failing()  # type: ignore[assignment]
+    verdict = policy.verdict_at(other, policy.place("sequoia-1") or 0, "sequoia-1", checker)
+    assert verdict.fault
+    assert not verdict.allowed
 
 
 def test_nodes_that_were_put_together_by_masks_are_asked_apart_once_the_masks_are_in_doubt() -> None:
