@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from comity.decision import Layer, Obligations
 from comity.errors import PolicyError
 from policies.load import Rule, load
-from policies.packs import pack_text
+from policies.packs import pack_metadata, pack_text
 from policies.retention import DAY_S, retention_s
 from policies.seal import HEADER, seal, unseal
 from policies.setting import Setting
@@ -24,14 +25,15 @@ from policies.vocabulary import Vocabulary
 
 Progress = Callable[[int, int], None]
 Places = Mapping[str, tuple[str, int]]
-NOTES = ("unsealed", "idle")
+NOTES = ("unsealed", "idle", "restates")
 MAX_FAULTS = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
     """One thing found. `kind`: refused, dead, shadowed, contradicting, redundant, never-binds; as notes, which are no
-    fault: unsealed, idle. `line` from 1, 0 where there is none.
+    fault: unsealed, idle, and restates, redundant by its pack's own word: it is there to be cited. `line` from 1, 0
+    where there is none.
     """
 
     kind: str
@@ -91,7 +93,9 @@ def lint_pack(name: str, setting: Setting, day: dt.date, progress: Progress = si
         PolicyError: there is no such pack.
     """
     beside = setting.folder / "packs" if setting.folder else None
-    yield from lint_text(pack_text(name, beside), f"{name}.csv", setting, day, progress)
+    derived = _derived([name], beside)
+    for finding in lint_text(pack_text(name, beside), f"{name}.csv", setting, day, progress):
+        yield _stated(finding, derived)
 
 
 def lint_node(node: str, setting: Setting, day: dt.date) -> Iterator[Finding]:
@@ -107,7 +111,20 @@ def lint_node(node: str, setting: Setting, day: dt.date) -> Iterator[Finding]:
     texts = {f"{name}.csv": pack_text(name, beside) for name in at.presets}
     side = Side(registry=Registry(setting.federation, day), node=node, layers=(Stated.of(Layer.NODE, policy),))
     site = _Site(words=_words(Space([side])), kept_days=retention_s(at.retention_s, at.presets) // DAY_S)
-    yield from _findings(policy.rules, _places(texts), [site], closed=True)
+    derived = _derived(at.presets, beside)
+    for finding in _findings(policy.rules, _places(texts), [site], closed=True):
+        yield _stated(finding, derived)
+
+
+def _derived(packs: Sequence[str], beside: Path | None) -> frozenset[str]:
+    """The rules of the packs of which their metadata says that they follow from others."""
+    known = [pack_metadata(name, beside) for name in packs]
+    return frozenset(rule for m in known if m is not None for rule, r in m.rules.items() if r.checked == "derived")
+
+
+def _stated(finding: Finding, derived: frozenset[str]) -> Finding:
+    known = finding.kind == "redundant" and finding.rule.partition(".")[0] in derived
+    return replace(finding, kind="restates") if known else finding
 
 
 def _everywhere(rules: tuple[Rule, ...], setting: Setting, day: dt.date, progress: Progress) -> Iterator[_Site]:

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from cli.__main__ import cli
 from comity.decision import NO_OBLIGATIONS
 from policies.engine import Policy
-from policies.lint import Finding, lint_node, lint_text
+from policies.lint import Finding, lint_node, lint_pack, lint_text
+from policies.packs import PACKS
 from policies.parties import Party
 from policies.seal import HEADER, seal
 from policies.setting import Setting
@@ -115,6 +116,16 @@ def test_a_text_without_its_seal_is_noted_and_read_all_the_same() -> None:
     note, found = lint([*TABLE[0][3]], sealed=False)
     assert (note.kind, note.is_note) == ("unsealed", True)
     assert (found.kind, found.rule) == ("dead", "L-2")
+
+
+def test_a_rule_that_its_pack_calls_derived_restates_others_and_is_no_fault() -> None:
+    found = list(lint_pack("us-ca", SETTING, DAY))
+    assert [(f.kind, f.rule, f.is_note) for f in found] == [("restates", "CA-8", True)]
+
+
+@pytest.mark.parametrize("pack", sorted(p.stem for p in PACKS.glob("*.csv")))
+def test_no_pack_that_is_shipped_has_a_fault(pack: str) -> None:
+    assert [f for f in lint_pack(pack, SETTING, DAY) if not f.is_note] == []
 
 
 def test_at_a_node_a_deny_of_what_nothing_allows_is_noted() -> None:
