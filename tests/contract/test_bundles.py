@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
+from dataclasses import replace
 
 import pytest
 
 from broker.state.inprocess import InProcessBundles
 from broker.state.interface import MOST_BUNDLE_BYTES, Bundles, HeldBundle
-from broker.state.redis import RedisBundles, SharedRedis
+from broker.state.redis import SharedRedis
+from broker.state.redis_bundles import RedisBundles
 from comity.errors import Exhausted, InvalidInput
+from tests.redis_server import LocalServer
 
 CLIENTS = 3
 
@@ -77,6 +81,67 @@ async def test_versions_are_compared_exactly_up_to_their_limit(stores: Sequence[
     assert await stores[0].hold("alder-1", bundle(2**53 - 2))
     assert await stores[0].hold("alder-1", bundle(2**53 - 1, b"x"))
     assert not await stores[0].hold("alder-1", bundle(2**53 - 2))
+
+
+async def test_a_bundle_comes_with_the_minimum_of_its_node(stores: Sequence[Bundles]) -> None:
+    await stores[0].hold("alder-1", bundle(5))
+    await stores[1].revoke("alder-1", 4)
+    assert (await stores[2].held(["alder-1"]))["alder-1"] == replace(bundle(5), minimum=4)
+    assert [await s.minimum("alder-1") for s in stores] == [4] * CLIENTS
+    assert await stores[0].minimum("brazos-1") == 0
+
+
+@pytest.mark.parametrize(
+    ("known", "told"),
+    [
+        pytest.param((5, 4), False, id="what is known is not sent again"),
+        pytest.param((6, 0), True, id="a higher minimum is sent to who knows a newer version"),
+        pytest.param((4, 4), True, id="a newer version is sent"),
+        pytest.param((5, 3), True, id="a higher minimum is sent"),
+    ],
+)
+async def test_only_what_is_newer_than_what_is_known_is_sent(
+    stores: Sequence[Bundles], known: tuple[int, int], told: bool
+) -> None:
+    await stores[0].hold("alder-1", bundle(5))
+    await stores[0].revoke("alder-1", 4)
+    assert ("alder-1" in await stores[1].held(["alder-1"], {"alder-1": known})) is told
+
+
+async def test_a_listener_is_told_to_look_first_and_then_of_each_change(stores: Sequence[Bundles]) -> None:
+    async with aclosing(stores[1].hints()) as hints:
+        async with asyncio.timeout(10):
+            assert await anext(hints) == ""
+            await stores[0].hold("alder-1", bundle(3))
+            assert await anext(hints) == "alder-1"
+            await stores[0].revoke("brazos-1", 2)
+            assert await anext(hints) == "brazos-1"
+
+
+async def test_what_is_refused_is_no_news(stores: Sequence[Bundles]) -> None:
+    await stores[0].hold("alder-1", bundle(3))
+    async with aclosing(stores[1].hints()) as hints:
+        async with asyncio.timeout(10):
+            assert await anext(hints) == ""
+            await stores[0].hold("alder-1", bundle(2))
+            await stores[0].hold("brazos-1", bundle(1))
+            assert await anext(hints) == "brazos-1"
+
+
+async def test_nonsense_on_the_channel_is_passed_over_and_a_lost_connection_is_made_again() -> None:
+    with LocalServer() as server:
+        shared = SharedRedis.open(server.url)
+        store = RedisBundles(shared, prefix="test")
+        async with aclosing(store.hints()) as hints, asyncio.timeout(20):
+            assert await anext(hints) == ""
+            for nonsense in ("", "Alder 1", "x" * 100_000, "*"):
+                server.client().publish("test:bundles", nonsense)
+            await store.hold("alder-1", bundle(1))
+            assert await anext(hints) == "alder-1"
+            server.kill()
+            server.start()
+            assert await anext(hints) == "", "whoever listens is told to look for what was lost"
+        await shared.close()
 
 
 @pytest.mark.parametrize(

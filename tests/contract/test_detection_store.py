@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import threading
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -14,7 +16,12 @@ from comity.detection import Detection, MatchClass
 from comity.errors import InvalidInput
 from comity.plate import Plate
 from node.store.interface import Added, DetectionStore, Purged, StoreError
+from node.store.postgres import PostgresStore
+from node.store.postgres_address import PostgresAddress, schema_of
+from node.store.postgres_keep import Keeper
+from node.store.postgres_pool import connect
 from node.store.sqlite import SqliteStore
+from tests.postgres_server import PostgresServer
 from tests.unit.node.samples import NOW, YEAR_S, ago, clock, detection
 
 PLATE = Plate(number="7ABC123", state="CA")
@@ -56,10 +63,54 @@ def _sealed(folder: Path) -> Opener:
     return opened
 
 
-@pytest.fixture(params=[pytest.param(_sqlite, id="sqlite"), pytest.param(_sealed, id="sqlite, sealed at once")])
-def opener(request: pytest.FixtureRequest, tmp_path: Path) -> Opener:
+class ListedAtOnce(PostgresStore):
+    """Every batch is in a closed month, with a dictionary, before it is asked for."""
+
+    def add(self, batch: Sequence[Detection]) -> Added:
+        added = super().add(batch)
+        Keeper(self.pool, clock=lambda: NOW + dt.timedelta(days=400)).run()
+        return added
+
+
+@contextlib.contextmanager
+def _postgres(server: PostgresServer, kind: type[PostgresStore]) -> Iterator[Opener]:
+    address = PostgresAddress.parse(server.url, password=server.password)
+    node = f"t-{uuid.uuid4().hex[:12]}"
+    kind.create(address, agency="alder", node=node, now=NOW)
+
+    def opened(retention_s: int = YEAR_S, clock: Callable[[], dt.datetime] = clock) -> DetectionStore:
+        return kind.open(address, agency="alder", node=node, retention_s=retention_s, clock=clock)
+
+    try:
+        yield opened
+    finally:
+        with connect(address, "public") as connection:
+            connection.execute(f'DROP SCHEMA "{schema_of(node)}" CASCADE'.encode())
+
+
+STORES = (
+    pytest.param(_sqlite, id="sqlite"),
+    pytest.param(_sealed, id="sqlite, sealed at once"),
+    pytest.param(PostgresStore, id="postgresql"),
+)
+LISTED = pytest.param(ListedAtOnce, id="postgresql, listed at once")
+
+
+@contextlib.contextmanager
+def opening(request: pytest.FixtureRequest, folder: Path) -> Iterator[Opener]:
+    """The opener that one of STORES, or LISTED, stands for."""
+    if isinstance(request.param, type):
+        with _postgres(request.getfixturevalue("postgres_server"), request.param) as opened:
+            yield opened
+        return
     make: Callable[[Path], Opener] = request.param
-    return make(tmp_path)
+    yield make(folder)
+
+
+@pytest.fixture(params=STORES)
+def opener(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Opener]:
+    with opening(request, tmp_path) as opened:
+        yield opened
 
 
 @pytest.fixture

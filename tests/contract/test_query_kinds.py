@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -11,10 +12,16 @@ from comity.errors import InvalidInput
 from comity.plate import Plate
 from comity.query import AreaQuery, Circle, ConvoyQuery, PatternQuery
 from node.store.interface import DetectionStore
-from tests.contract.test_detection_store import EARLY, LATE, PLATE, Opener, opener, store
+from tests.contract.test_detection_store import EARLY, LATE, LISTED, PLATE, STORES, Opener, opening, store
 from tests.unit.node.samples import ago, detection
 
-__all__ = ["opener", "store"]  # the fixtures of every store
+__all__ = ["store"]  # the fixture of every store
+
+
+@pytest.fixture(params=[*STORES, LISTED])
+def opener(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Opener]:
+    with opening(request, tmp_path) as opened:
+        yield opened
 
 
 PATTERNS = {
