@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from comity.instants import from_ms
 from node.store.interface import Purged, StoreError
+from node.store.keeping import Purgeable
 from node.store.manifest import Gone, Piece
 from node.store.rows import SELECT, word_ids
 from node.store.rules import ClassRule
@@ -73,7 +74,7 @@ class Expiry:
         """How many rows go."""
         return sum(g.rows for g in self.going)
 
-    def spare(self, going: Going) -> None:
+    def spare(self, going: Purgeable) -> None:
         """Leave `going` for another time."""
         self.going = tuple(g for g in self.going if g is not going)
 

@@ -37,7 +37,7 @@ class Scope:
 
     def clause(self) -> tuple[str, dict[str, object]]:
         """A condition on `rows.SELECT`."""
-        parts, values = ["1"], dict[str, object]()
+        parts, values = ["TRUE"], dict[str, object]()
         if self.plate is not None:
             parts.append("d.skel = :hold_skel")
             values["hold_skel"] = self.plate.skeleton

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from comity.instants import from_ms, to_ms
 from node.store.manifest import Piece
+from node.store.partial import PLACES
 from node.store.rows import word_ids
 from node.store.rules import ClassRule
 from node.store.segment import APPLICATION_ID, SEALED, faults, sync_folder
@@ -32,18 +33,30 @@ CREATE TABLE det(skel TEXT NOT NULL, captured_at INTEGER NOT NULL, uid INTEGER N
   conf INTEGER, make INTEGER, colour INTEGER, image TEXT, PRIMARY KEY(skel, captured_at, uid)) WITHOUT ROWID;
 CREATE TABLE plates(pid INTEGER PRIMARY KEY, skel TEXT NOT NULL, plate TEXT NOT NULL);
 CREATE VIRTUAL TABLE tri USING fts5(skel, content='', detail=none, columnsize=0, tokenize='trigram');
+CREATE VIRTUAL TABLE pos USING fts5(skel, content='', detail=none, columnsize=0, tokenize='ascii');
 """
-# After the rows, which are sorted: an index or a dictionary made at once is packed.
-_INDEXES = """
-CREATE INDEX det_c ON det(camera, captured_at, plate);
+# Each character as a word with the letter of its place, `a7 b8 c8`, for what is known here and there.
+_PLACED = (
+    f"printf('{' '.join(f'{place}%s' for place in PLACES)}', "
+    f"{', '.join(f'substr(skel, {i + 1}, 1)' for i in range(len(PLACES)))})"
+)
+# After the rows, which are sorted: an index or a dictionary made at once is packed. The index has every column (the
+# key's are in it anyway): what one camera saw in an hour lies together, and a row elsewhere costs a page each.
+_INDEXES = f"""
+CREATE INDEX det_c ON det(camera, captured_at, plate, region, source, lat, lon, conf, make, colour, image);
 INSERT INTO plates(skel, plate) SELECT DISTINCT skel, plate FROM det ORDER BY skel, plate;
-CREATE UNIQUE INDEX plates_sp ON plates(skel, plate);
 INSERT INTO tri(rowid, skel) SELECT pid, skel FROM plates;
 INSERT INTO tri(tri) VALUES ('optimize');
-"""
+INSERT INTO pos(rowid, skel) SELECT pid, {_PLACED} FROM plates;
+INSERT INTO pos(pos) VALUES ('optimize');
+"""  # noqa: S608  # nosec B608
 _COLUMNS = (
     "d.skel, d.captured_at, d.uid, d.plate, r.new, c.new, s.new, d.lat, d.lon, d.conf, m.new AS make, o.new AS colour,"
     " d.image"
+)
+_UNKNOWN = (
+    " AND NOT EXISTS (SELECT 1 FROM k{0}.det k"
+    " WHERE k.skel = d.skel AND k.captured_at = d.captured_at AND k.uid = d.uid)"
 )
 
 
@@ -71,10 +84,12 @@ def period(at_ms: int, retention_s: int) -> tuple[int, int]:
     return begin, begin + length
 
 
-def build(folder: Path, number: int, sources: Sequence[Path], span: Span) -> Piece | None:
+def build(
+    folder: Path, number: int, sources: Sequence[Path], span: Span, *, known: Sequence[Path] = ()
+) -> Piece | None:
     """The sealed part `part-<number>.db` with these rows, durable but named by no manifest; None if there are none.
 
-    Of two rows with one key it has one.
+    Of two rows with one key it has one, and none that one of the sealed parts `known` has.
 
     Raises:
         StoreError: it could not be made; nothing is left of it.
@@ -86,7 +101,7 @@ def build(folder: Path, number: int, sources: Sequence[Path], span: Span) -> Pie
             draft.unlink(missing_ok=True)
             os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
             with contextlib.closing(sqlite3.connect(draft, isolation_level=None, uri=True)) as connection:
-                rows, first, last = _fill(connection, sources, span)
+                rows, first, last = _fill(connection, sources, span, known)
             if rows:
                 digest = digest_of(draft, sync=True)
                 size = draft.stat().st_size
@@ -112,7 +127,9 @@ def digest_of(path: Path, *, sync: bool = False) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _fill(connection: sqlite3.Connection, sources: Sequence[Path], span: Span) -> tuple[int, int, int]:
+def _fill(
+    connection: sqlite3.Connection, sources: Sequence[Path], span: Span, known: Sequence[Path]
+) -> tuple[int, int, int]:
     # Nothing is journalled: a draft that was cut short is deleted.
     for pragma in ("journal_mode=OFF", "synchronous=OFF", f"cache_size=-{CACHE_KIB}"):
         connection.execute(f"PRAGMA main.{pragma}").fetchall()
@@ -120,10 +137,13 @@ def _fill(connection: sqlite3.Connection, sources: Sequence[Path], span: Span) -
     for i, source in enumerate(sources):
         mode = "mode=ro&immutable=1" if source.name.startswith("part-") else "mode=rw"
         connection.execute(f"ATTACH ? AS s{i}", (f"{source.absolute().as_uri()}?{mode}",))
+    for i, path in enumerate(known):
+        connection.execute(f"ATTACH ? AS k{i}", (f"{path.absolute().as_uri()}?mode=ro&immutable=1",))
     connection.execute("BEGIN")
     for statement in _statements(_SCHEMA):
         connection.execute(statement)
-    selects = [_select(connection, i, span) for i in range(len(sources))]
+    unknown = "".join(_UNKNOWN.format(i) for i in range(len(known)))
+    selects = [f"{_select(connection, i, span)}{unknown}" for i in range(len(sources))]
     # The target of the conflict is named: OR IGNORE would drop a damaged row too, and say nothing.
     connection.execute(
         f"INSERT INTO det {' UNION ALL '.join(selects)} ORDER BY 1, 2, 3"  # nosec B608

@@ -6,7 +6,7 @@ import contextlib
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from comity.errors import ConfigError
@@ -17,15 +17,21 @@ APPLICATION_ID = 0x436D7479
 # has it open can write to it afterwards.
 HOT, FROZEN, SEALED = 1, 2, 3
 BUSY_S = 10.0
+# A batch changes a page of each index for nearly every row, and a commit writes whole pages: small ones are fewer
+# bytes. The log is copied into the file after CHECKPOINT_PAGES: a page that changes often is then copied once.
+PAGE_BYTES = 1024
+CHECKPOINT_PAGES = 32_000
 MAX_IDLE = 4
 
 # A heap with two indexes: a clustered table costs nine times the bytes written. Times are ms UTC, lat and lon
 # 1e-7 degrees, conf 0 to 1000; region, camera, source, make and colour are word.id.
-_SCHEMA = """
+WORDS_AND_ROWS = """
 CREATE TABLE word(id INTEGER PRIMARY KEY, kind TEXT NOT NULL, text TEXT NOT NULL, UNIQUE(kind, text));
 CREATE TABLE det(skel TEXT NOT NULL, captured_at INTEGER NOT NULL, uid INTEGER NOT NULL, plate TEXT NOT NULL,
   region INTEGER NOT NULL, camera INTEGER NOT NULL, source INTEGER NOT NULL, lat INTEGER, lon INTEGER,
   conf INTEGER, make INTEGER, colour INTEGER, image TEXT);
+"""
+_SCHEMA = f"""{WORDS_AND_ROWS}
 CREATE UNIQUE INDEX det_k ON det(skel, captured_at, uid);
 CREATE INDEX det_c ON det(camera, captured_at, plate);
 """
@@ -50,6 +56,7 @@ class Segment:
         self.sealed = sealed
         # Of a sealed one: the oldest time of a class, once it was asked for; None if it has none of it.
         self.first_of: dict[tuple[str, str], int | None] = {}
+        self._tables: frozenset[str] | None = None
         self._retired = False
         self._write_lock = threading.Lock()
         self._pool_lock = threading.Lock()
@@ -70,6 +77,7 @@ class Segment:
                 os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
             connection = sqlite3.connect(path, isolation_level=None, timeout=BUSY_S)
             with contextlib.closing(connection):
+                connection.execute(f"PRAGMA page_size={PAGE_BYTES}")
                 connection.execute("PRAGMA auto_vacuum=INCREMENTAL")  # so that a purge gives space back
                 connection.execute("PRAGMA journal_mode=WAL")
                 connection.execute("PRAGMA synchronous=FULL")
@@ -100,17 +108,41 @@ class Segment:
             SegmentGone: it was retired, or the file is not there.
             StoreError: closed, or whatever SQLite cannot do.
         """
-        with self._pool_lock:
-            self._still_open()
-            connection = self._idle.pop() if self._idle else None
         with faults():
-            connection = connection or self._connect(query_only=True)
+            connection = self._lend()
             try:
                 yield connection
             except BaseException:
                 connection.close()
                 raise
             self._give_back(connection)
+
+    def ask(self, statement: str, values: Mapping[str, object]) -> list[tuple[object, ...]]:
+        """All rows that `statement` selects; as in `reading`, without what a block around it costs a search.
+
+        Raises:
+            SegmentGone, StoreError: as `reading`.
+        """
+        connection = None
+        try:
+            connection = self._lend()
+            rows = connection.execute(statement, values).fetchall()
+        except BaseException as error:
+            if connection is not None:
+                connection.close()
+            raise _foreign(error) from None
+        self._give_back(connection)
+        return rows
+
+    def tables(self) -> frozenset[str]:
+        """The tables and indexes that it has.
+
+        Raises:
+            SegmentGone, StoreError: as `reading`.
+        """
+        if self._tables is None:
+            self._tables = frozenset(str(n) for (n,) in self.ask("SELECT name FROM sqlite_schema", {}))
+        return self._tables
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
@@ -186,6 +218,12 @@ class Segment:
                 connection.close()
             self._idle, self._writer = [], None
 
+    def _lend(self) -> sqlite3.Connection:
+        with self._pool_lock:
+            self._still_open()
+            connection = self._idle.pop() if self._idle else None
+        return connection or self._connect(query_only=True)
+
     def _give_back(self, connection: sqlite3.Connection) -> None:
         with self._pool_lock:
             if self._closed or len(self._idle) >= MAX_IDLE:
@@ -207,8 +245,9 @@ class Segment:
         try:
             for pragma in ("synchronous=FULL", "secure_delete=ON", "trusted_schema=OFF", "cell_size_check=ON"):
                 connection.execute(f"PRAGMA {pragma}")
-            if query_only:
-                connection.execute("PRAGMA query_only=ON")
+            connection.execute(
+                "PRAGMA query_only=ON" if query_only else f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}"
+            )
         except BaseException:
             connection.close()
             raise
@@ -253,9 +292,16 @@ def faults() -> Iterator[None]:
     """SQLite's and the system's errors as StoreError."""
     try:
         yield
-    except sqlite3.Error as e:
-        code = getattr(e, "sqlite_errorcode", 0) & 0xFF  # the low byte is the primary code
-        name = getattr(e, "sqlite_errorname", type(e).__name__)
-        raise StoreError(f"the detection store failed: {name}", reason=_REASONS.get(code)) from None
-    except OSError as e:
-        raise StoreError(f"the detection store failed: {e.strerror}") from None
+    except (sqlite3.Error, OSError) as error:
+        raise _foreign(error) from None
+
+
+def _foreign(error: BaseException) -> BaseException:
+    """SQLite's and the system's errors as StoreError, others as they are."""
+    if isinstance(error, sqlite3.Error):
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the low byte is the primary code
+        name = getattr(error, "sqlite_errorname", type(error).__name__)
+        return StoreError(f"the detection store failed: {name}", reason=_REASONS.get(code))
+    if isinstance(error, OSError):
+        return StoreError(f"the detection store failed: {error.strerror}")
+    return error

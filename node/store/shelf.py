@@ -42,6 +42,7 @@ class Shelf:
 
     def __init__(self, folder: Path, clock: Callable[[], dt.datetime]) -> None:
         self.folder = folder
+        self._manifest = os.fspath(folder / FILE)  # asked before each search
         self._clock = clock
         self._lock = threading.Lock()
         self._closed = False
@@ -253,8 +254,10 @@ class Shelf:
         return View(manifest=m, active=segment(m.active, sealed=False), pieces=tuple(pieces), stamp=stamp)
 
     def _stamp(self) -> Stamp:
-        with faults():
-            status = os.stat(self.folder / FILE)
+        try:
+            status = os.stat(self._manifest)
+        except OSError as e:
+            raise StoreError(f"the detection store failed: {e.strerror}") from None
         return status.st_ino, status.st_mtime_ns
 
     @contextlib.contextmanager

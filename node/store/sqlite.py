@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from operator import itemgetter
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,13 +17,14 @@ from comity.instants import from_ms, to_ms
 from comity.plate import Plate
 from comity.query import AreaQuery, ConvoyQuery, PatternQuery
 from node.store.area import UNPLACED, condition
+from node.store.bulk import Load, loading
 from node.store.confusable import confusable_skeletons
-from node.store.convoy import READS, WHO, companions, near, their_reads
+from node.store.convoy import READS, WHO, Span, bound, companions, near, texts, within
 from node.store.expire import Cuts, Expiry, expiry
 from node.store.interface import Added, Gap, Purged, StoreError, check_bounds, check_search
 from node.store.manifest import Piece
 from node.store.partial import conditions
-from node.store.rows import HAS, INSERT, SELECT, Key, Words, detection_of, first_ms, key_of, row_of
+from node.store.rows import HAS, INSERT, SELECT, SELECT_SPANS, Key, Words, first_ms, key_of, row_of, timed_detection
 from node.store.rules import ClassRule, unexpired
 from node.store.seal import DAY_S
 from node.store.sealing import Sealer
@@ -119,6 +122,10 @@ class SqliteStore:
             return Added(accepted=accepted, duplicates=len(batch) - accepted)
         raise _restless()
 
+    def loading(self) -> AbstractContextManager[Load]:
+        """See `bulk.loading`."""
+        return loading(self._shelf, self.sealer, retention_s=self._retention_s, horizon=self.horizon)
+
     def exact(self, plate: Plate, begin: dt.datetime, end: dt.datetime, limit: int) -> list[Match]:
         """See `DetectionStore.exact`."""
         check_search(plate, begin, end, limit)
@@ -142,7 +149,7 @@ class SqliteStore:
         """See `DetectionStore.partial`."""
         check_bounds(begin, end, limit)
         wanted = conditions(query)
-        found = self.select(wanted.plain, wanted.values, begin, end, limit, sealed=wanted.sealed)
+        found = self.select(wanted.of, wanted.values, begin, end, limit)
         return [Match(detection=d, match_class=MatchClass.PARTIAL) for d in found]
 
     def area(self, query: AreaQuery, begin: dt.datetime, end: dt.datetime, limit: int) -> list[Match]:
@@ -160,63 +167,71 @@ class SqliteStore:
     ) -> list[Match]:
         """See `DetectionStore.convoy`."""
         check_bounds(begin, end, limit)
-        values = near(query, sightings)
-        numbers = companions(query, self._everywhere(WHO, values, begin, end))
-        found = self.select(READS, their_reads(values, numbers), begin, end, limit) if numbers else []
+        begin_ms, end_ms, clause, cuts = self._unexpired(begin, end)
+        spans = near(query, sightings, begin_ms, end_ms)
+
+        def who(view: View) -> set[tuple[object, ...]]:
+            found: set[tuple[object, ...]] = set()
+            for piece, segment in self.segments(view, begin_ms, end_ms):
+                if there := within(spans, piece):
+                    found.update(self.asked(piece, segment, lambda _: WHO + clause, {**cuts, **bound(there)}, texts))
+            return found
+
+        numbers = companions(query, self.viewing(who))
+        values: dict[str, object] = {"plates": orjson.dumps(numbers).decode()}
+        found = self.select(READS, values, begin, end, limit, spans=spans) if numbers else []
         return [Match(detection=d, match_class=MatchClass.EXACT) for d in found]
-
-    def _everywhere(
-        self, select: str, values: dict[str, object], begin: dt.datetime, end: dt.datetime
-    ) -> set[tuple[str, str]]:
-        """Pairs of texts that `select` finds among unexpired rows of the window, in all segments."""
-        begin_ms, end_ms = first_ms(max(begin, self.horizon())), first_ms(end)
-        clause, cuts = unexpired(self._rules, self._clock())
-        bound = {**values, **cuts, "begin": begin_ms, "end": end_ms}
-
-        def search(view: View) -> set[tuple[str, str]]:
-            return {
-                pair
-                for piece, segment in self.segments(view, begin_ms, end_ms)
-                for pair in self.asked(piece, segment, f"{select}{_WINDOW}{clause}", bound, _texts)
-            }
-
-        return self.viewing(search)
 
     def select(
         self,
-        where: str,
+        where: str | Callable[[Segment], str],
         values: dict[str, object],
         begin: dt.datetime,
         end: dt.datetime,
         limit: int,
         *,
-        sealed: str = "",
+        spans: Sequence[Span] | None = None,
     ) -> list[Detection]:
         """Unexpired rows of the window that meet `where` (SQL on `rows.SELECT`), newest first, at most `limit` + 1.
 
-        `sealed` says the same of a sealed part, where its dictionary can be used.
+        `where` may differ by segment, where a dictionary can be used; `spans` narrows to some cameras.
 
         Raises:
             StoreError: it was not searched; PART_SET_ASIDE if a part that could hold rows of it is damaged.
         """
-        begin_ms, end_ms = first_ms(max(begin, self.horizon())), first_ms(end)
-        clause, cuts = unexpired(self._rules, self._clock())
-        # The window is stated last: the planner takes what `where` names first as the key.
-        statement, of_sealed = (f"{SELECT} WHERE {w}{_WINDOW}{clause}{_NEWEST_FIRST}" for w in (where, sealed or where))
-        bound = {**values, **cuts, "begin": begin_ms, "end": end_ms, "most": limit + 1}
+        begin_ms, end_ms, clause, cuts = self._unexpired(begin, end)
+        first = SELECT if spans is None else SELECT_SPANS
+        asked = {**values, **cuts, "begin": begin_ms, "end": end_ms, "most": limit + 1}
+
+        def statement(segment: Segment) -> str:
+            wanted = where if isinstance(where, str) else where(segment)
+            # The window is stated last: the planner takes what `where` names first as the key.
+            return f"{first} WHERE {wanted}{_WINDOW}{clause}{_NEWEST_FIRST}"
 
         def search(view: View) -> list[Detection]:
-            found: dict[Key, Detection] = {}
+            found: dict[tuple[object, ...], Detection] = {}
             for piece, segment in self.segments(view, begin_ms, end_ms):
                 if piece is not None and len(found) > limit:
-                    kept = sorted((k[1] for k in found), reverse=True)[limit]
-                    if piece.end_ms <= kept:
+                    kept = sorted((k[:1] for k in found), reverse=True)[limit]
+                    if (piece.end_ms,) <= kept:
                         break  # this one and all that follow are older than what is found already
-                for d in self.asked(piece, segment, of_sealed if segment.sealed else statement, bound, detection_of):
-                    found.setdefault(key_of(d), d)
-            return sorted(found.values(), key=lambda d: (d.captured_at, d.uid), reverse=True)[: limit + 1]
+                if spans is not None:
+                    asked.update(bound(within(spans, piece)))
+                for at, d in self.asked(piece, segment, statement, asked, timed_detection):
+                    other = found.setdefault(at, d)
+                    if other is not d and other.plate.skeleton != d.plate.skeleton:
+                        found.setdefault((*at, d.plate.skeleton), d)  # one id for two reads: both are shown
+            return [found[k] for k in sorted(found, key=itemgetter(0, 1), reverse=True)[: limit + 1]]
 
         return self.viewing(search)
+
+    def _unexpired(self, begin: dt.datetime, end: dt.datetime) -> tuple[int, int, str, dict[str, object]]:
+        """What of the window may be returned, in ms UTC, and what leaves out classes kept for less, as SQL."""
+        now = self._clock()
+        # In whole milliseconds this is the horizon: a search spends more on making dates than on reading a row.
+        kept = first_ms(now) - self._retention_s * 1000
+        begin_ms = max(first_ms(begin), kept, self._shelf.view().manifest.purged_ms)
+        return begin_ms, first_ms(end), *(unexpired(self._rules, now) if self._rules else ("", {}))
 
     def viewing(self, ask: Callable[[View], T]) -> T:
         """What `ask` says of the newest view; asked anew if the folder changed under it.
@@ -250,7 +265,7 @@ class SqliteStore:
         self,
         piece: Piece | None,
         segment: Segment,
-        statement: str,
+        statement: Callable[[Segment], str],
         values: Mapping[str, object],
         read: Callable[[tuple[object, ...]], T],
     ) -> list[T]:
@@ -260,8 +275,10 @@ class SqliteStore:
             StoreError: it cannot be searched.
             SegmentGone: look at the view again.
         """
-        with self._judging(piece, segment), segment.reading() as connection:
-            return [read(row) for row in connection.execute(statement, values).fetchall()]
+        try:
+            return [read(row) for row in segment.ask(statement(segment), values)]
+        except StoreError as error:
+            raise self._judged(piece, segment, error) from None
 
     def horizon(self) -> dt.datetime:
         """See `DetectionStore.horizon`; a clock that was set back does not bring back what was purged."""
@@ -333,20 +350,21 @@ class SqliteStore:
             if not piece.meets(begin, end):
                 continue
             wanted = [k for k in keys - known if piece.begin_ms <= k[1] < piece.end_ms]
-            with contextlib.suppress(_Aside), self._judging(piece, segment), segment.reading() as connection:
-                known.update(k for k in wanted if connection.execute(HAS, k).fetchone())
+            try:
+                with segment.reading() as connection:
+                    known.update(k for k in wanted if connection.execute(HAS, k).fetchone())
+            except StoreError as error:
+                judged = self._judged(piece, segment, error)
+                if not isinstance(judged, _Aside):
+                    raise judged from None
         return known
 
-    @contextlib.contextmanager
-    def _judging(self, piece: Piece | None, segment: Segment) -> Iterator[None]:
-        """A sealed part found to be damaged inside the block is set aside, and the fault goes on."""
-        try:
-            yield
-        except StoreError as error:
-            if piece is None or not segment.sealed or error.reason != _DAMAGED:
-                raise
-            self._shelf.set_aside(piece.name, "READ_FAILED")
-            raise _Aside(str(error)) from None
+    def _judged(self, piece: Piece | None, segment: Segment, error: StoreError) -> StoreError:
+        """The fault to raise; a sealed part found to be damaged is set aside."""
+        if piece is None or not segment.sealed or error.reason != _DAMAGED:
+            return error
+        self._shelf.set_aside(piece.name, "READ_FAILED")
+        return _Aside(str(error))
 
     def _insert(self, view: View, batch: Sequence[Detection]) -> int:
         name = view.manifest.active
@@ -374,13 +392,6 @@ class SqliteStore:
                 self._shelf.opened(m.active)
             elif self._hot_rows[1] >= self._max_hot_rows or now - m.opened_ms >= self._max_hot_ms:
                 self._shelf.rotate(view)
-
-
-def _texts(row: tuple[object, ...]) -> tuple[str, str]:
-    match row:
-        case (str(first), str(second)):
-            return first, second
-    raise StoreError("the detection store holds a row that was never written", reason=_DAMAGED)
 
 
 def _restless() -> StoreError:

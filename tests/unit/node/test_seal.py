@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from comity.instants import from_ms
 from comity.plate import Plate
+from comity.query import PatternQuery
 from node.store.interface import StoreError
 from node.store.seal import period
 from node.store.sqlite import SqliteStore
@@ -332,4 +333,17 @@ def test_a_process_killed_after_each_step_of_a_seal_leaves_files_that_the_next_o
     names = {p.name for p in folder.iterdir()}
     assert not {n for n in names if "80" in n or "90" in n or n.startswith(".manifest")}
     assert found(store) == expected
+    store.close()
+
+
+def test_a_part_sealed_without_the_index_of_places_is_searched_with_the_same_answer(folder: Path) -> None:
+    store, query = spread(folder), PatternQuery.parse("7?B?1*3", "CA")
+    expected = store.partial(query, ago(YEAR_S - 60), NOW, 10_000)
+    path = part_of(folder, store)
+    store.close()
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("DROP TABLE pos")
+    store = opened(folder)
+    assert store.partial(query, ago(YEAR_S - 60), NOW, 10_000) == expected
+    assert len(expected) == 70
     store.close()
