@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import cedarpy
@@ -22,10 +23,7 @@ class Cedar:
     def __init__(self, rules: Iterable[Rule], vocabulary: Vocabulary) -> None:
         self._rules = [r for r in rules if r.effect in _WORDS]
         self._policies = cedarpy.PolicySet.from_str("\n".join(map(_policy, self._rules)))
-        trees = [("Who", vocabulary.who), ("Node", vocabulary.node)]
-        trees += [("Purpose", vocabulary.purpose), ("Role", vocabulary.role)]
-        entities = [e for kind, tree in trees for e in _entities(kind, tree)]
-        self._entities = cedarpy.Entities.from_json_str(json.dumps(entities))
+        self._entities = _entities_of(vocabulary)
 
     def decide(self, asked: Sequence[Asked]) -> list[tuple[bool, frozenset[str]]]:
         """Of each request whether it is allowed, and the rows that settled it: every deny, or else every allow.
@@ -40,6 +38,14 @@ class Cedar:
             rows = frozenset(self._rules[int(p.removeprefix("policy"))].row for p in answer.diagnostics.reasons)
             out.append((answer.allowed, rows))
         return out
+
+
+@lru_cache(maxsize=4)
+def _entities_of(vocabulary: Vocabulary) -> Any:
+    """Shared by the policies of one vocabulary, as this engine shares its words."""
+    trees = [("Who", vocabulary.who), ("Node", vocabulary.node)]
+    trees += [("Purpose", vocabulary.purpose), ("Role", vocabulary.role)]
+    return cedarpy.Entities.from_json_str(json.dumps([e for kind, tree in trees for e in _entities(kind, tree)]))
 
 
 def _policy(rule: Rule) -> str:

@@ -18,11 +18,12 @@ from casbin.util import SimpleEval
 from comity.errors import PolicyError
 from policies.conditions import Condition, Facts, Truth
 from policies.load import Rule
-from policies.vocabulary import Vocabulary
+from policies.vocabulary import Dimension, Vocabulary
 
 MODEL = Path(__file__).parent / "model.conf"
 # The model decides what a rule means, so a changed one is another engine: this names the only one that is trusted.
 MODEL_SHA256 = "9ed314d11683c25ddbf997b9bf8f8a046aa5f0320d474063f592dd6088659a94"
+MAX_SAID = 1 << 20  # pairs of words
 _PARSING = Lock()  # Python 3.11's parser can fail with SystemError when threads meet in it
 
 
@@ -40,12 +41,33 @@ class CollectingEffector(Effector):  # type: ignore[misc]
 
 
 class _Enforcer(casbin.Enforcer):  # type: ignore[misc]
-    """Stock, but for a matcher that is parsed once and not at every call."""
+    """Stock, but for a matcher that is parsed and made once and not at every call."""
+
+    _matcher: SimpleEval | None = None
 
     def _get_expression(self, expr: str, functions: dict[str, Callable[..., object]] | None = None) -> SimpleEval:
-        matcher = SimpleEval("", functions)
-        matcher.ast_parsed_value = _parsed(expr)
-        return matcher
+        if self._matcher is None:
+            self._matcher = SimpleEval("", functions)
+            self._matcher.ast_parsed_value = _parsed(expr)
+        self._matcher.functions = functions
+        return self._matcher
+
+
+class _RoleManager(RoleManager):  # type: ignore[misc]
+    """Casbin's own, which remembers what it said: its graph never changes once it is built."""
+
+    def __init__(self, levels: int) -> None:
+        super().__init__(levels)
+        self._said: dict[tuple[str, str], bool] = {}
+
+    def has_link(self, name1: str, name2: str, *domain: str) -> bool:
+        """As Casbin says."""
+        said = self._said.get((name1, name2))
+        if said is None:
+            if len(self._said) >= MAX_SAID:
+                self._said = {}
+            said = self._said[name1, name2] = super().has_link(name1, name2, *domain)
+        return said
 
 
 class StockEnforcer:
@@ -58,7 +80,8 @@ class StockEnforcer:
         model = Model()
         model.load_model_from_text(own_model or model_text())
         rules = tuple(rules)
-        model.model["p"]["p"].policy = [list(r.cells) for r in rules]
+        self._rows = model.model["p"]["p"].policy = [list(r.cells) for r in rules]
+        self._stated = model.model["p"]["p"]
         enforcer = _Enforcer(model)
         for name, manager in _role_managers(vocabulary).items():
             enforcer.set_named_role_manager(name, manager)
@@ -70,15 +93,26 @@ class StockEnforcer:
         enforcer.add_function("hit", self._hit)
         self._enforcer = enforcer
 
-    def decide(self, node: str, who: str, role: str, purpose: str, act: str, facts: Facts) -> tuple[bool, set[str]]:
+    def decide(
+        self, node: str, who: str, role: str, purpose: str, act: str, facts: Facts, among: Iterable[int] | None = None
+    ) -> tuple[bool, set[str]]:
         """Whether Casbin allows it, and the row of every rule that matched.
+
+        `among`: the numbers of the only rules that it is shown, for an answer that is checked against all of them
+        afterwards.
 
         Raises:
             Exception: whatever the evaluator meets; the caller refuses.
         """
         self._hits = set()
-        allowed = self._enforcer.enforce(node, who, role, purpose, act, facts)
-        return bool(allowed), self._hits
+        if among is None:
+            return bool(self._enforcer.enforce(node, who, role, purpose, act, facts)), self._hits
+        # of no rule at all Casbin would judge an empty one, and enter its empty names: it is shown the first instead
+        self._stated.policy = [self._rows[i] for i in among] or self._rows[:1]
+        try:
+            return bool(self._enforcer.enforce(node, who, role, purpose, act, facts)), self._hits
+        finally:
+            self._stated.policy = self._rows
 
     def _holds(self, facts: Facts, when: str) -> bool:
         return self._conditions[when].holds(facts) is Truth.TRUE
@@ -114,9 +148,24 @@ def _role_managers(words: Vocabulary) -> dict[str, RoleManager]:
     """Casbin's role graphs, shared by all policies of one vocabulary and never written again."""
     out: dict[str, RoleManager] = {}
     for name, dimension in (("g", words.who), ("g2", words.node), ("g3", words.purpose), ("g4", words.role)):
-        manager = out[name] = RoleManager(10)
+        manager = out[name] = _RoleManager(10)
         for child, parent in dimension.links:
             manager.add_link(child, parent)
         for word in dimension.above:
             manager.has_link(word, word)  # Casbin adds a name when it is first asked for: now, not under threads
+        _check_words(manager, dimension)
     return out
+
+
+def _check_words(manager: RoleManager, dimension: Dimension) -> None:
+    """Return if Casbin's graph puts every word under the same words as the vocabulary does.
+
+    The masks of rules are made of these: a rule that they leave out is then one that Casbin would pass over too.
+    """
+    for word, above in dimension.above.items():
+        reached, level = {word}, {word}
+        while level:
+            level = {role for name in level for role in manager.get_roles(name)} - reached
+            reached |= level
+        if reached != above or not all(manager.has_link(word, name) for name in above):
+            raise PolicyError(f"Casbin puts the {dimension.name} {word!r} under other words", file="directory")

@@ -1,7 +1,8 @@
 """One immutable version of a policy, decided by Casbin, remembered by class.
 
 request --> a bit mask per column: which rules match it there --> class = the rules that all of them share
-unseen class:         Casbin's own `enforce` decides it; what it matched must be what the masks say
+unseen class:         Casbin's own `enforce` decides it; what it matched must be what the masks say. Where somebody
+                      checks afterwards, it is shown the rules of the class alone, and all of them then
 seen class:           the answer is taken from this version's memory, and one in a hundred is decided by Casbin again
 seen, by other masks: the same, and Casbin decides it once more afterwards
 a difference:         from then on Casbin alone decides, at every node
@@ -13,51 +14,32 @@ from __future__ import annotations
 import hashlib
 import logging
 import threading
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import lru_cache
 
 from comity import jcs
-from comity.decision import NO_OBLIGATIONS, Layer, MatchedRule, Obligations
+from comity.decision import NO_OBLIGATIONS, Layer, MatchedRule
 from comity.errors import PolicyError
 from comity.purpose import Act
 from policies.conditions import Facts, Truth
 from policies.enforcer import MODEL_SHA256, StockEnforcer
 from policies.load import ANY_ACT, COLUMNS, Rule, load
+from policies.verdict import Verdict, joined_duties, matched_rule
 from policies.vocabulary import Dimension, Vocabulary, node_word
 from policies.wanted import UNPOSTED, Term, Wanted, term_of
 
-__all__ = ["UNPOSTED", "Alarm", "Asked", "Place", "Policy", "Verdict", "Wanted", "compiled"]
+__all__ = ["UNPOSTED", "Alarm", "Asked", "Place", "Policy", "Verdict", "Wanted", "compiled", "numbers"]
 
 MAX_CLASSES = 65_536
 Alarm = Callable[[str], None]
 MAX_ASKED = 512  # requests that one version keeps matched
 MAX_WARMED = 512
+# Of this version, a request, a node and the answer: whether it will be checked.
+Doubted = Callable[["Policy", Wanted, str, Verdict], bool]
 # A node as one policy sees it: the mask of the rules that name it; its id where masks are not to be trusted.
 Place = int | str
 _Key = tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Verdict:
-    """What one policy says of one party at one node. `rules`: every one that applied, in a fixed order.
-
-    `shown`: the same as readers see them, parts of one rule once, by the layer that the policy may be used in.
-    `left`: rules that depend on what only the node knows. `fault`: why nothing could be decided, else empty; then
-    nothing is allowed. Two verdicts are equal only if they are one object, so that they are cheap as keys.
-    """
-
-    allowed: bool
-    rules: tuple[Rule, ...] = ()
-    shown: Mapping[Layer, tuple[MatchedRule, ...]] = field(default_factory=dict)
-    left: tuple[Rule, ...] = ()
-    obligations: Obligations = NO_OBLIGATIONS
-    fault: str = ""
-
-    @property
-    def denied(self) -> bool:
-        """True if a rule refuses."""
-        return any(r.effect == "deny" for r in self.rules)
 
 
 class Asked:
@@ -108,7 +90,8 @@ class Policy:
         self._stock = StockEnforcer(rules, vocabulary, model)
         # A lock, since Casbin's evaluator keeps the request it is at in itself; few requests come this far.
         self._lock = threading.Lock()
-        self._shown = {(r.id, layer): _matched(r, layer) for r in rules for layer in Layer}
+        self._shown = {(r.id, layer): matched_rule(r, layer) for r in rules for layer in Layer}
+        self._rule = {rule.row: rule for rule in rules}
         self._bit = {rule.row: 1 << i for i, rule in enumerate(rules)}
         self._terms = {name: self._by_cell(name) for name in ("node", "who", "role", "purpose", "act")}
         self._conditions = self._by_condition()
@@ -177,13 +160,12 @@ class Policy:
             return Verdict(allowed=False, fault="the node is not registered")
         return self.verdict_at(asked, place, node_id)
 
-    def verdict_at(
-        self, asked: Asked, place: Place, node_id: str, doubted: Callable[[Policy, Asked, str], bool] | None = None
-    ) -> Verdict:
+    def verdict_at(self, asked: Asked, place: Place, node_id: str, doubted: Doubted | None = None) -> Verdict:
         """As `verdict`, where the node's place is known already.
 
-        `doubted` hears of an answer that is Casbin's for the same rules, but was never asked with these columns; True
-        says that it will be checked. Otherwise Casbin decides these columns too before they are answered.
+        `doubted` hears of an answer to columns that Casbin was never asked about with all rules in view: of a class
+        that it decided for other columns, or decided now among the rules of the class alone. True says that it will be
+        checked. Otherwise Casbin decides these columns among all rules before they are answered.
         """
         found = asked.known.get(place)
         if found is not None:
@@ -192,12 +174,11 @@ class Policy:
             return self._by_casbin_only(asked, node_id)
         matched, left = asked.matched & place, asked.left & place
         verdict = self._classes.get((matched, left))
-        if verdict is None:
-            verdict = self._unseen(asked, node_id, matched, left)
+        if verdict is None and doubted is not None:
+            verdict = self._unseen(asked, node_id, matched, left, narrowed=True)
             if verdict.fault:
                 return verdict
-        elif doubted is None or not doubted(self, asked, node_id):
-            # Nobody will check it afterwards: Casbin is asked before it is used.
+        if verdict is None or doubted is None or not doubted(self, asked.wanted, node_id, verdict):
             verdict = self._unseen(asked, node_id, matched, left)
             if verdict.fault:
                 return verdict
@@ -208,36 +189,41 @@ class Policy:
         asked.known[place] = verdict
         return verdict
 
-    def by_casbin(self, asked: Asked, node_id: str) -> Verdict:
-        """The same from Casbin alone, without masks or memory; a fault if it fails."""
+    def by_casbin(self, asked: Asked, node_id: str, among: int = -1) -> Verdict:
+        """The same from Casbin alone, without masks or memory; a fault if it fails. `among`: the rules shown to it."""
         w = asked.wanted
+        request = (node_word(node_id), w.who, w.role, w.purpose, str(w.act), w.facts)
         try:
             with self._lock:
-                allowed, rows = self._stock.decide(node_word(node_id), w.who, w.role, w.purpose, str(w.act), w.facts)
+                allowed, rows = self._stock.decide(*request, among=None if among < 0 else numbers(among))
         except Exception as e:
             # Whatever goes wrong in an evaluator, the answer is a refusal; the type says enough for a log.
             self._alarm(f"policy {self.digest[:12]}: the engine failed with {type(e).__name__}")
             return Verdict(allowed=False, fault="the policy engine failed")
-        rules = tuple(r for r in self.rules if r.row in rows)
-        duties = _join(rules) if allowed else NO_OBLIGATIONS
+        rules = tuple(self._rule[row] for row in sorted(rows, key=self._bit.__getitem__))
+        duties = joined_duties(rules) if allowed else NO_OBLIGATIONS
         return Verdict(allowed=allowed, rules=rules, shown=self._as_shown(rules), obligations=duties)
 
-    def check_again(self, asked: Asked, node_id: str) -> bool:
-        """Whether Casbin still says what is remembered of the class. If not, an alarm, and masks and memory are
-        trusted no more: Casbin decides at every node for as long as this version lasts.
+    def of_class(self, matched: int, left: int) -> Verdict | None:
+        """What Casbin decided for these rules together, whatever the request; None if it was not asked yet."""
+        return self._classes.get((matched, left)) if self.canonical else None
+
+    def check_again(self, wanted: Wanted, node_id: str, said: Verdict) -> bool:
+        """Whether Casbin, shown all rules, says what was `said`. If not, an alarm, and masks and memory are trusted no
+        more: Casbin decides at every node for as long as this version lasts.
         """
-        place = self.place(node_id)
-        known = asked.known.get(place) if place is not None else None
-        if known is None:
-            return True
+        if not self.canonical:
+            return True  # nothing is remembered of it any more, and the alarm was raised
+        asked, place = self.asked(wanted), self.place(node_id)
+        if place is not None:
+            asked.seen.nodes[place] = node_id
         stock = self.by_casbin(asked, node_id)
-        if (stock.fault, stock.allowed, stock.rules) == ("", known.allowed, known.rules):
+        if (stock.fault, stock.allowed, stock.rules) == ("", said.allowed, said.rules):
             return True
         self._alarm(f"policy {self.digest[:12]}: Casbin and what is remembered of a request at {node_id} differ")
         self.canonical = False
         for remembered in tuple(self._memory.values()):
             remembered.clear()
-        asked.known.clear()
         self._forget()
         return False
 
@@ -259,20 +245,33 @@ class Policy:
                 done += 1
         return done
 
+    def column(self, name: str, word: str) -> int:
+        """The mask of the rules that match the registered word in the column: who, role, purpose or act."""
+        if name == "act":
+            acts = self._terms["act"]
+            return acts.get(word, 0) | acts.get(ANY_ACT, 0)
+        return self._mask(name, word, getattr(self.vocabulary, name))
+
+    def judged(self, wanted: Wanted) -> tuple[int, int]:
+        """The masks of the rules whose condition holds, and of those whose condition is left to the node."""
+        return self._judge(wanted.unposted() if self._leaves_out(wanted.purpose) else wanted)
+
+    @property
+    def terms(self) -> tuple[Term, ...]:
+        """The conditions that its rules rest on, each once."""
+        return tuple(term for term, _ in self._conditions)
+
+    def _leaves_out(self, purpose: str) -> bool:
+        return self.posted is not None and purpose not in self.posted
+
     def _match(self, wanted: Wanted) -> Asked:
-        words = self.vocabulary
-        if self.posted is not None and wanted.purpose not in self.posted:
+        if self._leaves_out(wanted.purpose):
             wanted = wanted.unposted()
-        acts = self._terms["act"]
-        columns = (
-            self._mask("who", wanted.who, words.who),
-            self._mask("role", wanted.role, words.role),
-            self._mask("purpose", wanted.purpose, words.purpose),
-            acts.get(wanted.act, 0) | acts.get(ANY_ACT, 0),
-        )
+        who, role = self.column("who", wanted.who), self.column("role", wanted.role)
+        purpose, act = self.column("purpose", wanted.purpose), self.column("act", wanted.act)
         true, left = self._judge(wanted)
-        anywhere = columns[0] & columns[1] & columns[2] & columns[3]
-        asked = Asked(wanted, (*columns, true, left), anywhere & true, anywhere & left)
+        anywhere = who & role & purpose & act
+        asked = Asked(wanted, (who, role, purpose, act, true, left), anywhere & true, anywhere & left)
         if self.canonical:
             asked.known = self._memory.setdefault(asked.key, asked.known)
             asked.seen = self._seen.setdefault(asked.key, asked.seen)
@@ -284,8 +283,8 @@ class Policy:
         unsure = {term.condition for term, _ in self._conditions if asked.wanted.truth(term) is Truth.LEFT}
         return replace(stock, left=tuple(r for r in self.rules if r.condition in unsure))
 
-    def _unseen(self, asked: Asked, node_id: str, matched: int, left: int) -> Verdict:
-        stock = self.by_casbin(asked, node_id)
+    def _unseen(self, asked: Asked, node_id: str, matched: int, left: int, *, narrowed: bool = False) -> Verdict:
+        stock = self.by_casbin(asked, node_id, matched | left if narrowed else -1)
         if stock.fault:
             return stock
         allowed = bool(matched & self._allow) and not matched & self._deny
@@ -338,7 +337,7 @@ class Policy:
         return {layer: tuple(self._shown[i, layer] for i in ids) for layer in Layer}
 
     def _of(self, mask: int) -> tuple[Rule, ...]:
-        return tuple(r for i, r in enumerate(self.rules) if mask >> i & 1)
+        return tuple(self.rules[i] for i in numbers(mask))
 
 
 @lru_cache(maxsize=2048)
@@ -353,15 +352,12 @@ def compiled(text: str, vocabulary: Vocabulary, posted: frozenset[str] | None = 
     return Policy.compile(text, vocabulary, posted=posted)
 
 
-def _matched(rule: Rule, layer: Layer) -> MatchedRule:
-    return MatchedRule(rule=rule.id, effect=rule.effect, basis=rule.basis, layer=layer)
-
-
-def _join(rules: Iterable[Rule]) -> Obligations:
-    out = NO_OBLIGATIONS
-    for rule in rules:
-        out = out.join(rule.duties)
-    return out
+def numbers(mask: int) -> Iterator[int]:
+    """The numbers of the rules in a mask, from the least."""
+    while mask:
+        low = mask & -mask
+        yield low.bit_length() - 1
+        mask ^= low
 
 
 def _digest(rules: tuple[Rule, ...], vocabulary: Vocabulary, posted: frozenset[str] | None, model_sha256: str) -> str:

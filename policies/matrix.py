@@ -8,86 +8,33 @@ ways            =   the circumstances that both layers permit, joined where they
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import reduce
-from itertools import combinations, product
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from itertools import combinations
+from math import prod
 from typing import NamedTuple, TypeVar
 
 from comity.decision import NO_OBLIGATIONS, Obligations
 from comity.errors import PolicyError
 from comity.federation import Federation
-from comity.purpose import Act, Authority, LegalBasis
-from policies.conditions import NODE_FACTS, Condition, Facts, Truth
-from policies.engine import UNPOSTED, Policy
-from policies.load import ANY_ACT, COLUMNS
+from comity.purpose import Act
+from policies.conditions import NODE_FACTS, Condition
+from policies.engine import UNPOSTED, Policy, numbers
+from policies.load import ANY_ACT, COLUMNS, Rule
 from policies.offences import LIMITATIONS, known_offences, limitation_of
 from policies.parties import Party
 from policies.request import Question
 from policies.setting import Setting
 from policies.vocabulary import node_word
+from policies.ways import AUTHORITIES, BASES, CASES, CONTAINS, Frame, Varies, Way
+
+__all__ = ["CONTAINS", "Layer", "Matrix", "Way", "grouped"]
 
 _T = TypeVar("_T")
-_BASES, _AUTHORITIES, _CASES = tuple(LegalBasis), tuple(Authority), (False, True)
-# What each authority contains: who shows a judicial warrant meets a demand for a court order.
-CONTAINS = {a: {Authority.NONE, a} for a in Authority}
-CONTAINS[Authority.JUDICIAL_WARRANT] |= {Authority.COURT_ORDER}
-_VARIES = ("days", "found", "staff", "limits", "authorities", "cases", "bases")
-_LISTED = ("roles", "acts", "bases", "authorities", "cases", "limits", "staff", "found")
-_SWEEP = (*_VARIES, "acts", "roles")  # what is joined first
 MAX_CIRCUMSTANCES = 100_000
 _STAFF = {"training": "trained", "partial-plates": "selected-staff"}  # kind of registration -> fact
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Way:
-    """One set of conditions under which a search is permitted. Of each field any one value will do; empty: any at all.
-
-    `roles`: empty for every searching one. `found`: what must be true of a detection, each a set of facts that only
-    the node has. `limits`: of the offence named, facts such as `limitation-5y`, or "" for none. `staff`: what the
-    person must be registered for, each a set of facts. `lookback_days`: from, to, both included; None for no end.
-    """
-
-    roles: tuple[str, ...]
-    acts: tuple[Act, ...]
-    bases: tuple[LegalBasis, ...]
-    authorities: tuple[Authority, ...]
-    cases: tuple[bool, ...]
-    limits: tuple[str, ...]
-    staff: tuple[frozenset[str], ...]
-    found: tuple[frozenset[str], ...]
-    lookback_days: tuple[int, int | None]
-    obligations: Obligations
-
-    def suffices(self, authority: Authority) -> bool:
-        """True if who holds `authority` holds what is asked."""
-        return not self.authorities or not CONTAINS[authority].isdisjoint(self.authorities)
-
-    def covers(self, other: Way) -> bool:
-        """True if whoever meets `other` meets this one too, or more than it asks, for no stricter duties."""
-        begin, end = self.lookback_days
-        last = other.lookback_days[1]
-        alike = ((getattr(self, f), getattr(other, f)) for f in _LISTED if f not in ("authorities", "cases"))
-        return (
-            self.obligations.join(other.obligations) == other.obligations
-            and all(not mine or (theirs and set(theirs) <= set(mine)) for mine, theirs in alike)
-            and begin <= other.lookback_days[0]
-            and (end is None or (last is not None and last <= end))
-            and all(map(self.suffices, other.authorities or Authority))
-            and (self.cases != (True,) or other.cases == (True,))
-        )
-
-    def as_json(self) -> dict[str, object]:
-        """For `--json` and manifests."""
-        plain = {f: [sorted(v) if type(v) is frozenset else v for v in getattr(self, f)] for f in _LISTED}
-        listed = {f: [str(v) if isinstance(v, str) else v for v in values] for f, values in plain.items()}
-        return {**listed, "lookback_days": list(self.lookback_days), "obligations": self.obligations.as_json()}
-
-
-_Cube = tuple[tuple[int, ...], Obligations]  # a set of values, as bits, for each name of _SWEEP
 _Staff = tuple[frozenset[str], ...]
 _Masks = Sequence[tuple[int, int]]  # rules that match: of the federation's layer, of the node's
-_Judge = tuple[str, bool, str, frozenset[str]]  # a party, whether it is the beneficiary, the owner, their relation
 
 
 class Layer:
@@ -98,7 +45,6 @@ class Layer:
         self.rules, self._posted = policy.rules, policy.posted
         self.allow = self.deny = 0
         self.terms: dict[str, dict[str, int]] = {name: {} for name in COLUMNS[1:6]}
-        self._conditions: dict[Condition, int] = {}
         self.favours_proxies: bool = above is not None and above.favours_proxies
         mentions: set[str] = set()
         cuts: set[int] = set()
@@ -109,13 +55,11 @@ class Layer:
                 word = rule.cells[COLUMNS.index(name)]
                 terms[word] = terms.get(word, 0) | 1 << i
             c = rule.condition
-            self._conditions[c] = self._conditions.get(c, 0) | 1 << i
             mentions |= c.needs | c.bars
             self.favours_proxies |= "on-behalf" in (c.needs if rule.effect == "allow" else c.bars)
             cuts |= {bound + 1 for bound in (c.most, c.over) if bound is not None}
         self.mentions: frozenset[str] = frozenset(mentions) | (above.mentions if above else frozenset())
         self.cuts: frozenset[int] = frozenset(cuts) | (above.cuts if above else frozenset())
-        self._duties: dict[int, Obligations] = {}
 
     def rules_for(self, column: str, above: Iterable[str]) -> int:
         """The rules that match a request whose word lies under all of `above`."""
@@ -125,36 +69,22 @@ class Layer:
         """False if the usage policy posted with these rules leaves the purpose out."""
         return self._posted is None or purpose in self._posted
 
-    def true(self, facts: Facts, posts: bool) -> int:
-        """The rules whose condition holds for a purpose that is posted, or is not."""
-        if not posts:
-            facts = replace(facts, true=facts.true | {UNPOSTED})
-        return sum(mask for c, mask in self._conditions.items() if c.holds(facts) is Truth.TRUE)
 
-    def permits(self, matched: int) -> bool:
-        """A rule allows and none denies."""
-        return bool(matched & self.allow) and not matched & self.deny
+class _Judge(NamedTuple):
+    """One party at a node. `relation`: what is true of it towards the owner, as far as a rule rests on it."""
 
-    def duties(self, matched: int) -> Obligations:
-        """What all those rules ask in return."""
-        known = self._duties.get(matched)
-        if known is None:
-            asked = (rule.duties for i, rule in enumerate(self.rules) if matched >> i & 1)
-            known = self._duties[matched] = reduce(Obligations.join, asked, NO_OBLIGATIONS)
-        return known
+    agency: str
+    on_behalf: bool
+    owner: str
+    relation: frozenset[str]
 
 
-class _Universe(NamedTuple):
-    """What may vary in a search at one pair of layers. `all`: indexes of it in the order of _VARIES."""
+class _Universe:
+    """What may vary in a search at one pair of layers. `posts`: whether each layer's usage policy lists the purpose."""
 
-    layer: Layer
-    posts: tuple[bool, bool]
-    limits: tuple[str, ...]
-    staff: _Staff
-    people: tuple[str, ...]
-    found: tuple[frozenset[str], ...]
-    cuts: tuple[int, ...]
-    all: tuple[tuple[int, ...], ...]
+    def __init__(self, layer: Layer, posts: tuple[bool, bool], frame: Frame) -> None:
+        self.layer, self.posts, self.frame = layer, posts, frame
+        self.where: dict[tuple[int, int, bool, frozenset[str]], int] = {}
 
 
 class Matrix:
@@ -167,6 +97,7 @@ class Matrix:
         self._top = Layer(setting.federation_policy)
         # one compiled policy is one object, which the setting keeps
         self._layers = {id(p): Layer(p, self._top) for p in setting.node_policies.values() if p is not None}
+        self._layer_of = {n: self._layers.get(id(p), self._top) for n, p in setting.node_policies.items()}
         every = (self._top, *self._layers.values())
         self._used = {c: frozenset[str]().union(*(x.terms[c] for x in every)) for c in COLUMNS[1:6]}
         roles = sorted(self._words.role.leaves)
@@ -178,10 +109,15 @@ class Matrix:
         self._people = {a: _people(a, self.federation, day) for a in self.federation.agencies}
         self._bases: dict[tuple[str, bool], Party] = {}
         self._universes: dict[tuple[object, ...], _Universe] = {}
-        self._judged: dict[tuple[object, ...], list[tuple[int, int]]] = {}
+        self._frames: dict[Varies, Frame] = {}
+        self._facts: dict[tuple[object, ...], Mapping[str, int]] = {}
+        self._holds: dict[tuple[object, ...], int] = {}
         self._known: dict[tuple[object, ...], tuple[Way, ...]] = {}
         self._same: dict[tuple[Way, ...], tuple[Way, ...]] = {}
-        self._columns: dict[tuple[int, str, str], tuple[int, int]] = {}
+        self._columns: dict[tuple[Layer, str, str], tuple[int, int]] = {}
+        self._staff: dict[tuple[str, frozenset[str]], _Staff] = {}
+        kinds = grouped(self.federation.agencies, lambda a: self.alike("who", a))
+        self._alike = {agency: kind[0] for kind in kinds for agency in kind}
 
     def ways(self, agency: str, node: str, purpose: str, *, asked_by: str = "") -> tuple[Way, ...]:
         """The ways for `agency`, the least demanding first; none if no search is ever permitted. All names must be
@@ -195,16 +131,16 @@ class Matrix:
             return ()
         layer = self._layers[id(policy)]
         parties = [(asked_by, False), (agency, True)] if asked_by and asked_by != agency else [(agency, False)]
-        why = self._masks(layer, {"purpose": purpose})
+        why = self._column(layer, "purpose", purpose)
         posts = (self._top.posts(purpose), layer.posts(purpose))
         pairs = [self.pair(name, node, on_behalf=on_behalf) for name, on_behalf in parties]
         masks = [(top & why[0], own & why[1]) for _, _, top, own in pairs]
         key = (id(policy), posts, tuple(masks), tuple(relation for relation, *_ in pairs), pairs[0][1])
         known = self._known.get(key)
         if known is None:
-            universe = self._universe(layer, posts, parties[0][0], pairs[0][1])
+            universe = self._universe(layer, posts, pairs[0][1])
             owner = self.federation.nodes[node].agency
-            judges = [(n, b, owner, pair[0]) for (n, b), pair in zip(parties, pairs, strict=True)]
+            judges = [_Judge(n, b, owner, pair[0]) for (n, b), pair in zip(parties, pairs, strict=True)]
             worked_out = self._work_out(universe, masks, judges)
             known = self._known[key] = self._same.setdefault(worked_out, worked_out)
         return known
@@ -214,13 +150,20 @@ class Matrix:
         rule rests on it; and each layer's rules that match both. Pairs equal in this, under the same policy, have
         the same ways.
         """
+        layer = self.layer(node)
+        who, where = self._column(layer, "who", self._alike[agency]), self._column(layer, "node", node_word(node))
+        return (*self.relation(agency, node, on_behalf=on_behalf), who[0] & where[0], who[1] & where[1])
+
+    def relation(self, agency: str, node: str, *, on_behalf: bool = False) -> tuple[frozenset[str], _Staff]:
+        """What of a `pair` is the agency's own: its facts towards the node's owner, and those of its people."""
         party = self._bases.get((agency, on_behalf))
         if party is None:
             party = self._bases[agency, on_behalf] = self._party(agency, on_behalf, self._question(agency))
-        layer = self.layer(node)
-        relation = party.facts(self.federation.nodes[node].agency).true & layer.mentions
-        staff = tuple(dict.fromkeys(facts & layer.mentions for facts in self._people[agency]))
-        return (relation, staff, *self._masks(layer, {"who": agency, "node": node_word(node)}))
+        mentions = self.layer(node).mentions
+        staff = self._staff.get((agency, mentions))
+        if staff is None:
+            staff = self._staff[agency, mentions] = tuple(dict.fromkeys(f & mentions for f in self._people[agency]))
+        return party.facts(self.federation.nodes[node].agency).true & mentions, staff
 
     def alike(self, column: str, word: str) -> object:
         """Equal for words of a column (who, role, purpose, act, or node as rules write it) that no rule tells apart."""
@@ -229,19 +172,16 @@ class Matrix:
 
     def layer(self, node: str) -> Layer:
         """The rules that the node is under: its own, or the federation's alone if it has none."""
-        return self._layers.get(id(self.setting.node_policies[node]), self._top)
+        return self._layer_of[node]
 
-    def _masks(self, layer: Layer, words: Mapping[str, str]) -> tuple[int, int]:
-        """The rules of the federation's layer, and of this one, that match in all these columns."""
-        top, own = -1, -1
-        for column, word in words.items():
-            key = (id(layer), column, word)
-            known = self._columns.get(key)
-            if known is None:
-                above = self._above(column, word)
-                known = self._columns[key] = (self._top.rules_for(column, above), layer.rules_for(column, above))
-            top, own = top & known[0], own & known[1]
-        return top, own
+    def _column(self, layer: Layer, column: str, word: str) -> tuple[int, int]:
+        """The rules of the federation's layer, and of this one, that match the word."""
+        known = self._columns.get((layer, column, word))
+        if known is None:
+            above = self._above(column, word)
+            known = self._top.rules_for(column, above), layer.rules_for(column, above)
+            self._columns[layer, column, word] = known
+        return known
 
     def _above(self, column: str, word: str) -> frozenset[str]:
         above: Mapping[str, frozenset[str]] = {} if column == "act" else getattr(self._words, column).above
@@ -250,98 +190,135 @@ class Matrix:
     def _party(self, agency: str, on_behalf: bool, question: Question) -> Party:
         return Party(question, self.federation.agencies[agency], self.federation, self._states, on_behalf=on_behalf)
 
-    def _question(self, agency: str, role: str = "", universe: _Universe | None = None, *at: int) -> Question:
-        days, found, staff, limit, authority, case, basis = at or (0, 0, 0, 0, 0, 0, 0)
+    def _question(self, agency: str) -> Question:
         return Question(
             requester_agency=agency,
-            role=role,
+            role="",
             beneficiary=agency,
             purpose="",
-            legal_basis=_BASES[basis],
-            authority=_AUTHORITIES[authority],
+            legal_basis=BASES[0],
+            authority=AUTHORITIES[0],
             act=Act.EXACT,
-            has_case=_CASES[case],
-            lookback_days=universe.cuts[days] if universe else 0,
+            has_case=CASES[0],
+            lookback_days=0,
             approved=False,
             day=self.day,
-            node_facts=universe.found[found] if universe else frozenset(),
-            offence=self._offences[universe.limits[limit]] if universe else "",
-            person=universe.people[staff] if universe else "",
+            node_facts=frozenset(),
         )
 
-    def _universe(self, layer: Layer, posts: tuple[bool, bool], agency: str, staff: _Staff) -> _Universe:
+    def _universe(self, layer: Layer, posts: tuple[bool, bool], staff: _Staff) -> _Universe:
         known = self._universes.get((id(layer), posts, staff))
         if known is None:
             facts = sorted(layer.mentions & NODE_FACTS)
-            found = tuple(frozenset(c) for n in range(len(facts) + 1) for c in combinations(facts, n))
-            limits = tuple(self._offences) if layer.mentions & LIMITATIONS.keys() else (limitation_of(""),)
-            people = {f & layer.mentions: person for f, person in reversed(self._people[agency].items())}
-            cuts = tuple(sorted({0} | layer.cuts))
-            sizes = map(len, (cuts, found, staff, limits, _AUTHORITIES, _CASES, _BASES))
-            every = tuple(product(*map(range, sizes)))
-            if len(every) > MAX_CIRCUMSTANCES:
+            varies = Varies(
+                cuts=tuple(sorted({0} | layer.cuts)),
+                found=tuple(frozenset(c) for n in range(len(facts) + 1) for c in combinations(facts, n)),
+                staff=staff,
+                limits=tuple(self._offences) if layer.mentions & LIMITATIONS.keys() else (limitation_of(""),),
+                acts=tuple(self._acts),
+                roles=tuple(self._roles),
+            )
+            if prod(varies.sizes[:-2]) > MAX_CIRCUMSTANCES:
                 raise PolicyError(
                     "its rules name too many look-backs and facts to go through", reason="MATRIX_TOO_LARGE"
                 )
-            known = _Universe(layer, posts, limits, staff, tuple(people[f] for f in staff), found, cuts, every)
-            self._universes[id(layer), posts, staff] = known
+            frame = self._frames.get(varies)
+            if frame is None:
+                frame = self._frames[varies] = Frame(varies, self.searching)
+            known = self._universes[id(layer), posts, staff] = _Universe(layer, posts, frame)
         return known
 
-    def _hold(self, universe: _Universe, judge: _Judge, role: str) -> list[tuple[int, int]]:
-        """For every circumstance the rules of both layers whose condition holds."""
-        agency, on_behalf, owner, relation = judge
-        key = (id(universe), on_behalf, relation, role)
-        known = self._judged.get(key)
+    def _true(self, universe: _Universe, judge: _Judge) -> Mapping[str, int]:
+        """Each fact that a rule mentions -> the circumstances in which it is true of the party."""
+        frame, mentions = universe.frame, universe.layer.mentions
+        key = (frame, mentions, judge.on_behalf, judge.relation)
+        known = self._facts.get(key)
         if known is None:
-            known = self._judged[key] = []
-            for c in universe.all:
-                facts = self._party(agency, on_behalf, self._question(agency, role, universe, *c)).facts(owner)
-                known.append((self._top.true(facts, universe.posts[0]), universe.layer.true(facts, universe.posts[1])))
+            one = self._question(judge.agency)
+            columns = [
+                ("roles", [replace(one, role=roles[0]) for roles in frame.varies.roles]),
+                ("authorities", [replace(one, authority=a) for a in AUTHORITIES]),
+                ("cases", [replace(one, has_case=case) for case in CASES]),
+                ("bases", [replace(one, legal_basis=basis) for basis in BASES]),
+                ("limits", [replace(one, offence=self._offences[limit]) for limit in frame.varies.limits]),
+                ("found", [replace(one, node_facts=found) for found in frame.varies.found]),
+            ]
+            known = self._facts[key] = self._by_column(frame, mentions, judge, columns)
+        return known
+
+    def _by_column(
+        self, frame: Frame, mentions: frozenset[str], judge: _Judge, columns: Sequence[tuple[str, Sequence[Question]]]
+    ) -> Mapping[str, int]:
+        """A fact that a column changes is true where the column's value makes it so; any other is everywhere alike."""
+        out = {f: frame.full if f in judge.relation else 0 for f in mentions}
+        if not judge.on_behalf:
+            for fact in mentions & set(_STAFF.values()):
+                out[fact] = frame.where("staff", sum((fact in s) << i for i, s in enumerate(frame.varies.staff)))
+        plain = self._facts_of(judge, self._question(judge.agency))
+        for name, questions in columns:
+            true = [self._facts_of(judge, q) for q in questions]
+            for fact in mentions & frozenset[str]().union(*(t ^ plain for t in true)):
+                out[fact] = frame.where(name, sum((fact in t) << i for i, t in enumerate(true)))
+        return out
+
+    def _facts_of(self, judge: _Judge, question: Question) -> frozenset[str]:
+        return self._party(judge.agency, judge.on_behalf, question).facts(judge.owner).true
+
+    def _held(self, universe: _Universe, judge: _Judge, condition: Condition, posts: bool) -> int:
+        """The circumstances in which the condition holds for the party, for a purpose that is posted, or is not."""
+        frame = universe.frame
+        key = (frame, universe.layer.mentions, judge.on_behalf, judge.relation, condition, posts)
+        known = self._holds.get(key)
+        if known is None:
+            true = {**self._true(universe, judge), UNPOSTED: 0 if posts else frame.full}
+            most, over, cuts = condition.most, condition.over, frame.varies.cuts
+            near = ((most is None or cut <= most) and (over is None or cut > over) for cut in cuts)
+            known = frame.where("days", sum(ok << i for i, ok in enumerate(near)))
+            for fact in condition.needs:
+                known &= true[fact]
+            for fact in condition.bars:
+                known &= ~true[fact]
+            self._holds[key] = known
+        return known
+
+    def _where(self, universe: _Universe, judge: _Judge, number: int, i: int) -> int:
+        """The circumstances in which rule `i` of that layer applies to a party that it can reach."""
+        key = (number, i, judge.on_behalf, judge.relation)
+        known = universe.where.get(key)
+        if known is None:
+            rule: Rule = (self._top, universe.layer)[number].rules[i]
+            known = self._held(universe, judge, rule.condition, universe.posts[number])
+            for name, column in (("roles", "role"), ("acts", "act")):
+                word = rule.cells[COLUMNS.index(column)]
+                under = (word in self._above(column, str(c[0])) for c in getattr(universe.frame.varies, name))
+                known &= universe.frame.where(name, sum(ok << n for n, ok in enumerate(under)))
+            universe.where[key] = known
         return known
 
     def _work_out(self, universe: _Universe, masks: _Masks, judges: Sequence[_Judge]) -> tuple[Way, ...]:
-        layer, cubes = universe.layer, list[_Cube]()
-        for (r, roles), (a, acts) in product(enumerate(self._roles), enumerate(self._acts)):
-            top, own = self._masks(layer, {"role": roles[0], "act": acts[0]})
-            asked = [(of_party[0] & top, of_party[1] & own) for of_party in masks]
-            if all(top & self._top.allow and own & layer.allow for top, own in asked):
-                hold = [self._hold(universe, judge, roles[0]) for judge in judges]
-                for i, duties in self._permitted(universe, asked, hold):
-                    cubes.append(((*(1 << n for n in universe.all[i]), 1 << a, 1 << r), duties))
-        ways = [self._way(universe, cube) for cube in _joined(cubes)]
-        return tuple(sorted(_least(ways), key=lambda w: (len(str(w.obligations.as_json())), str(w))))
-
-    def _permitted(self, u: _Universe, asked: _Masks, hold: Sequence[_Masks]) -> Iterator[tuple[int, Obligations]]:
-        judicial, at = _AUTHORITIES.index(Authority.JUDICIAL_WARRANT), _VARIES.index("authorities")
-        for i, circumstance in enumerate(u.all):
-            duties = NO_OBLIGATIONS
-            for (top, own), of_party in zip(asked, hold, strict=True):
-                top, own = top & of_party[i][0], own & of_party[i][1]
-                if not (self._top.permits(top) and u.layer.permits(own)):
-                    break
-                duties = duties.join(self._top.duties(top)).join(u.layer.duties(own))
-            else:
-                if not duties.warrant or circumstance[at] == judicial:
-                    yield i, duties
-
-    def _way(self, universe: _Universe, cube: _Cube) -> Way:
-        bits, duties = dict(zip(_SWEEP, cube[0], strict=True)), cube[1]
-        days = _of(bits["days"], universe.cuts)
-        after = next((cut for cut in universe.cuts if cut > days[-1]), None)
-        roles = tuple(sorted(r for c in _of(bits["roles"], self._roles) for r in c))
-        acts = tuple(a for c in _of(bits["acts"], self._acts) for a in c)
-        return Way(
-            roles=() if roles == self.searching else roles,
-            acts=() if len(acts) == len(Act) else acts,
-            bases=_some(bits["bases"], _BASES),
-            authorities=_some(bits["authorities"], _AUTHORITIES),
-            cases=_some(bits["cases"], _CASES),
-            limits=_some(bits["limits"], universe.limits),
-            staff=_some(bits["staff"], universe.staff),
-            found=_some(bits["found"], universe.found),
-            lookback_days=(days[0], after - 1 if after is not None else None),
-            obligations=duties,
-        )
+        permit, duties = universe.frame.full, list[tuple[Obligations, int]]()
+        for judge, of_party in zip(judges, masks, strict=True):
+            for number, layer in enumerate((self._top, universe.layer)):
+                allow = deny = 0
+                for i in numbers(of_party[number] if of_party[number] & layer.allow else 0):
+                    bits = self._where(universe, judge, number, i)
+                    effect, asked = layer.rules[i].effect, layer.rules[i].duties
+                    allow |= bits if effect == "allow" else 0
+                    deny |= bits if effect == "deny" else 0
+                    if asked is not NO_OBLIGATIONS:
+                        duties.append((asked, bits))
+                permit &= allow & ~deny
+                if not permit:
+                    return ()
+        permitted = {NO_OBLIGATIONS: permit}
+        for asked, bits in duties:
+            before, permitted = permitted, {}
+            for held, at in before.items():
+                for outcome, part in ((held, at & ~bits), (held.join(asked), at & bits)):
+                    if part:
+                        permitted[outcome] = permitted.get(outcome, 0) | part
+        met = {d: bits & universe.frame.judicial if d.warrant else bits for d, bits in permitted.items()}
+        return universe.frame.ways({d: bits for d, bits in met.items() if bits})
 
 
 def _people(agency: str, federation: Federation, day: dt.date) -> dict[frozenset[str], str]:
@@ -353,46 +330,9 @@ def _people(agency: str, federation: Federation, day: dt.date) -> dict[frozenset
     }
 
 
-def _least(ways: Sequence[Way]) -> Iterator[Way]:
-    """Without those that another covers; of two that cover each other, the first stays."""
-    for i, way in enumerate(ways):
-        others = (o for j, o in enumerate(ways) if j != i and o.covers(way) and (j < i or not way.covers(o)))
-        if next(others, None) is None:
-            yield way
-
-
 def grouped(values: Iterable[_T], key: Callable[[_T], object]) -> list[tuple[_T, ...]]:
     """The values of equal keys together, all in their order."""
     out: dict[object, list[_T]] = {}
     for value in values:
         out.setdefault(key(value), []).append(value)
     return [tuple(group) for group in out.values()]
-
-
-def _of(bits: int, values: Sequence[_T]) -> tuple[_T, ...]:
-    return tuple(v for i, v in enumerate(values) if bits >> i & 1)
-
-
-def _some(bits: int, values: Sequence[_T]) -> tuple[_T, ...]:
-    return () if bits == (1 << len(values)) - 1 else _of(bits, values)
-
-
-def _joined(cubes: Sequence[_Cube]) -> Iterator[_Cube]:
-    """The same circumstances in fewer cubes: those that differ in one thing alone become one. Look-backs stay whole."""
-    for i in range(len(_SWEEP)):
-        joined: dict[tuple[object, ...], int] = {}
-        for sets, duties in cubes:
-            rest = (sets[:i], sets[i + 1 :], duties)
-            joined[rest] = joined.get(rest, 0) | sets[i]
-        cubes = [((*rest[0], bits, *rest[1]), rest[2]) for rest, bits in joined.items()]  # type: ignore[misc]
-    for sets, duties in cubes:
-        for run in _runs(sets[0]):
-            yield (run, *sets[1:]), duties
-
-
-def _runs(bits: int) -> Iterator[int]:
-    while bits:
-        low = bits & -bits
-        run = (bits ^ (bits + low)) & bits
-        yield run
-        bits &= ~run

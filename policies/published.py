@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from comity.decision import Decision
 from comity.errors import PolicyError
 from identity.directory import Directory
 from identity.dsse import verify_bundle_signature
@@ -13,6 +14,7 @@ from policies.bundle import compile_bundle, parse_bundle
 from policies.engine import Policy
 
 MAX_BUNDLE_BYTES = 2 * 1024 * 1024
+NO_POLICY, EXPIRED = "NO_POLICY", "POLICY_EXPIRED"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,3 +61,16 @@ def open_published(data: bytes, directory: Directory, node: str, now: dt.datetim
         policy=compile_bundle(bundle, directory.federation),
         data=data,
     )
+
+
+def with_expiry(decision: Decision, published: Published | None) -> Decision:
+    """The decision on a node whose policy is not in force, with the true reason if it was shown and has expired since.
+
+    To be asked only where the decider was given no policy of the node's.
+    """
+    if decision.reason_code != NO_POLICY or published is None:
+        return decision
+    reason = (
+        f"refused: the node's policy was valid to {published.valid_to:%Y-%m-%d %H:%M} UTC, and no later one is known"
+    )
+    return replace(decision, reason_code=EXPIRED, reason=reason)

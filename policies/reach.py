@@ -15,6 +15,7 @@ import datetime as dt
 import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import TypeVar
 
 from comity.decision import Decision, Pep
@@ -125,9 +126,7 @@ class Reach:
         return tuple(out)
 
     def groups(self) -> list[Group]:
-        """All cells, those that are alike together; in the order of the directory, what is permitted before what is
-        never.
-        """
+        """All cells, those that are alike together; in the directory's order, what is permitted before what is not."""
         rows = self._alike_agencies(self.agencies)
         columns = grouped(self.nodes, self._node_key)
         whys = grouped(self.purposes, lambda p: self.matrix.alike("purpose", p))
@@ -135,13 +134,18 @@ class Reach:
         table = {row: [profiles.of(row[0], column[0]) for column in columns] for row in rows}
         merged_rows = grouped(rows, lambda row: tuple(map(id, table[row])))
         merged_columns = grouped(range(len(columns)), lambda i: tuple(id(table[row[0]][i]) for row in merged_rows))
+        of_columns = [(column[0], tuple(chain(*(columns[i] for i in column)))) for column in merged_columns]
+        parts: dict[int, list[tuple[tuple[str, ...], Cell]]] = {}
         out = []
         for row in merged_rows:
-            for column in merged_columns:
-                profile = table[row[0]][column[0]]
-                for at in grouped(range(len(whys)), lambda i: id(profile[i])):  # noqa: B023  # called at once
-                    nodes, purposes = _flat(columns[i] for i in column), _flat(whys[i] for i in at)
-                    out.append(Group(agencies=_flat(row), nodes=nodes, purposes=purposes, paths=profile[at[0]]))
+            agencies, cells = tuple(chain(*row)), table[row[0]]
+            for at, nodes in of_columns:
+                profile = cells[at]
+                found = parts.get(id(profile))
+                if found is None:  # a profile is one object for all that have it
+                    same = grouped(range(len(whys)), lambda i: id(profile[i]))  # noqa: B023  # called at once
+                    found = parts[id(profile)] = [(tuple(chain(*(whys[i] for i in n))), profile[n[0]]) for n in same]
+                out += [Group(agencies=agencies, nodes=nodes, purposes=why, paths=paths) for why, paths in found]
         return sorted(out, key=lambda g: not g.paths)
 
     def papers_until(self, agency: str, node: str) -> dt.date | None:
@@ -167,6 +171,7 @@ class Reach:
         return out
 
     def _alike_agencies(self, agencies: Sequence[str]) -> list[tuple[str, ...]]:
+        # what rules match both follows from the words that name the agency
         one_of_each = {id(self.matrix.setting.node_policies[n]): n for n in self.nodes}.values()
         hosts = {n.agency for n in self.federation.nodes.values() if "own-node" in self.matrix.layer(n.id).mentions}
 
@@ -178,7 +183,7 @@ class Reach:
                 tuple((p.kind, p.to_agency, p.expires) for p in self._papers.get(agency, ())),
                 tuple(self.sources[agency].items()),
                 agency if agency in hosts else "",
-                tuple(self.matrix.pair(agency, n) for n in one_of_each),
+                tuple(self.matrix.relation(agency, n) for n in one_of_each),
             )
 
         return grouped(agencies, key)
@@ -346,10 +351,6 @@ def _named_nodes(names: Sequence[str], federation: Federation) -> tuple[str, ...
         if name not in federation.nodes:
             raise InvalidInput(f"there is no node {name!r} in the directory", reason="NOT_REGISTERED")
     return tuple(dict.fromkeys(names)) if names else tuple(sorted(federation.nodes))
-
-
-def _flat(groups: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
-    return tuple(name for group in groups for name in group)
 
 
 def shown(way: Way) -> dict[str, object]:

@@ -13,7 +13,7 @@ from comity.decision import Pep
 from comity.errors import PolicyError
 from comity.purpose import Act
 from policies.decide import Decider
-from policies.enforcer import model_text
+from policies.enforcer import CollectingEffector, model_text
 from policies.engine import Asked, Policy
 from policies.packs import load_packs
 from policies.seal import HEADER, seal
@@ -79,32 +79,47 @@ def test_warming_stops_at_its_limit_and_passes_over_words_that_are_gone() -> Non
     assert compile_rows("", "us-ca").warm(old) < len(AGENCIES)
 
 
-def test_of_remembered_answers_the_share_that_was_asked_for_is_checked() -> None:
+def test_of_remembered_answers_the_share_that_was_asked_for_is_drawn_and_checked() -> None:
     shadow = Shadow(random.Random(5), share=0.01, most=10_000)
     policy = compile_rows(ALLOW)
     one = ask(policy)
-    policy.verdict(one, "sequoia-1")
-    for _ in range(20_000):
-        shadow.offer(policy, one, "sequoia-1")
+    verdict = policy.verdict(one, "sequoia-1")
+    for _ in range(200):
+        drawn = shadow.drawn(100)
+        assert drawn == sorted(set(drawn) & set(range(100)))
+        for _ in drawn:
+            shadow.doubted(policy, one.wanted, "sequoia-1", verdict)
     assert 150 < shadow.waiting < 250
     assert shadow.check(50) == 0
     assert shadow.checked == 50
 
 
-def test_a_decider_offers_what_it_remembers_and_not_what_casbin_has_just_decided() -> None:
-    shadow = Shadow(random.Random(5), share=1.0)
+@pytest.mark.parametrize(("share", "drawn"), [(0.0, []), (1.0, [0, 1, 2])], ids=["none", "every one"])
+def test_the_least_and_the_greatest_share(share: float, drawn: list[int]) -> None:
+    assert Shadow(random.Random(5), share=share).drawn(3) == drawn
+
+
+def test_a_decider_has_new_answers_checked_once_and_draws_of_what_it_remembers() -> None:
+    shadow = Shadow(random.Random(5), share=0.0)
+    policy = compile_rows(ALLOW + "\n" + ALLOW.replace("X-1", "X-9"))
     decider = Decider(SETTING.federation, compile_rows(ALLOW), Pep.BROKER, lambda: "d", shadow)
-    decider.decide(question(), [("sequoia-1", compile_rows(ALLOW + "\n" + ALLOW.replace("X-1", "X-9")))])
-    assert shadow.waiting == 0
-    decider.decide(question(), [("sequoia-1", None)])
-    assert shadow.waiting == 1
+    for waiting in (2, 2):  # of each layer one, at first
+        decider.decide(question(), [("sequoia-1", policy)])
+        assert shadow.waiting == waiting
+    assert shadow.check() == 0
+    every = Decider(SETTING.federation, compile_rows(ALLOW), Pep.BROKER, lambda: "d", Shadow(random.Random(5), 1.0))
+    assert every.shadow is not None
+    for waiting in (2, 4):  # what was new is not drawn as well
+        every.decide(question(), [("sequoia-1", policy)])
+        assert every.shadow.waiting == waiting
 
 
 def test_too_many_answers_drawn_are_counted_as_dropped() -> None:
     shadow = Shadow(random.Random(5), share=1.0, most=1)
     policy = compile_rows(ALLOW)
-    for _ in range(3):
-        shadow.offer(policy, ask(policy), "sequoia-1")
+    verdict = policy.verdict(ask(policy), "sequoia-1")
+    kept = [shadow.doubted(policy, ask(policy).wanted, "sequoia-1", verdict) for _ in range(3)]
+    assert kept == [True, False, False]
     assert (shadow.waiting, shadow.dropped) == (1, 2)
 
 
@@ -113,12 +128,11 @@ def test_a_remembered_answer_that_casbin_contradicts_ends_all_remembering() -> N
     policy = compile_rows("", "us-ca", alarm=heard.append)
     one = policy.ask("us-ca-chp", "investigator", "stolen-vehicle", Act.EXACT, facts(case=True, same_state=True))
     before = policy.verdict(one, "sequoia-1")
-    place = policy.place("sequoia-1")
-    assert place is not None
     assert before.allowed
-    one.known[place] = policy.verdict(ask(policy, purpose="immigration-civil"), "sequoia-1")
     shadow = Shadow(random.Random(1), share=1.0)
-    shadow.offer(policy, one, "sequoia-1")
+    shadow.doubted(
+        policy, one.wanted, "sequoia-1", policy.verdict(ask(policy, purpose="immigration-civil"), "sequoia-1")
+    )
     assert shadow.check() == 1
     assert "differ" in heard[0]
     assert not policy.canonical
@@ -127,19 +141,49 @@ def test_a_remembered_answer_that_casbin_contradicts_ends_all_remembering() -> N
     assert policy.verdict(one, "sequoia-1") is not after
 
 
+def test_a_rule_that_the_masks_leave_out_is_found_by_the_check_of_the_answer() -> None:
+    """Shown the class alone, Casbin cannot miss a rule that is kept from it: the check afterwards shows it all."""
+    heard: list[str] = []
+    shadow = Shadow(random.Random(1), share=0.0)
+    policy = Policy.compile(seal(f"{HEADER}\n{DENY}\n"), WORDS, alarm=heard.append)
+    policy._terms["who"]["police"] = 1  # the mask of the allow alone
+    decider = Decider(SETTING.federation, compile_rows(ALLOW), Pep.BROKER, lambda: "d", shadow)
+    targets = [("sequoia-1", policy)]
+    assert decider.decide(question(), targets)[0].permitted
+    assert shadow.check() == 1
+    assert "differ" in heard[0]
+    assert decider.decide(question(), targets)[0].reason_code == "DENIED_BY_RULE"
+
+
 def test_a_class_known_by_other_columns_is_answered_at_once_and_checked_afterwards() -> None:
     policy = compile_rows(ALLOW + "\nX-5,any-node,us-fbi,any-role,protest,any-act,deny,always,-,own")
     policy.verdict(ask(policy), "sequoia-1")
     doubted: list[str] = []
     other = ask(policy, who="us-fbi")
 
-    def will_check(_policy: Policy, _asked: object, node: str) -> bool:
+    def will_check(_policy: Policy, _wanted: object, node: str, _said: object) -> bool:
         doubted.append(node)
         return True
 
     policy._stock = _Failing()  # type: ignore[assignment]  # not needed for this answer
     assert policy.verdict_at(other, policy.place("sequoia-1") or 0, "sequoia-1", will_check).allowed
     assert doubted == ["sequoia-1"]
+
+
+def test_an_unseen_class_is_decided_by_casbin_among_its_own_rules_where_the_answer_will_be_checked() -> None:
+    policy = compile_rows(ALLOW + "\nX-5,any-node,us-fbi,any-role,protest,any-act,deny,always,-,own")
+    shown: list[list[str]] = []
+
+    class Watched(CollectingEffector):
+        def final_effect(self, effects: set[int]) -> int:
+            shown.append([row[0] for row in policy._stock._stated.policy])
+            return super().final_effect(effects)
+
+    policy._stock._enforcer.set_effector(Watched())
+    place = policy.place("sequoia-1") or 0
+    assert policy.verdict_at(ask(policy), place, "sequoia-1", lambda *_: True).allowed
+    assert policy.verdict_at(ask(policy, who="us-fbi", purpose="protest"), place, "sequoia-1").denied
+    assert shown == [["X-1"], ["X-1", "X-5"]]
 
 
 @pytest.mark.parametrize("checker", [None, lambda *_: False], ids=["nobody checks", "the queue is full"])

@@ -11,8 +11,6 @@ import pytest
 from click.testing import CliRunner, Result
 
 from cli.__main__ import cli
-from cli.policy import LATER
-from comity.errors import NotYet
 from policies.packs import pack_text
 from policies.setting import SAMPLE
 
@@ -140,10 +138,3 @@ def test_json_says_of_each_row_what_came_out(tmp_path: Path) -> None:
     (line,) = run_text(tmp_path, f"{HEADER}\n{GOOD}\n", "--json").stdout.splitlines()
     row = orjson.loads(line)
     assert (row["ok"], row["got"], row["rules"], row["window_days"]) == (True, "permit", ["FED-7", "CA-10"], 30)
-
-
-@pytest.mark.parametrize("name", sorted(LATER))
-def test_what_a_later_version_brings_is_listed_and_refuses(name: str) -> None:
-    assert f"  {name} " in CliRunner().invoke(cli, ["policy", "--help"]).stdout
-    result = CliRunner().invoke(cli, ["policy", name, "X", "--option", "Y"])
-    assert isinstance(result.exception, NotYet)

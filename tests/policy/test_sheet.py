@@ -1,0 +1,128 @@
+"""Many policies matched at once: the same sets of rules as each of them names alone, whoever sits beside it."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import fields, replace
+
+import pytest
+
+from bench.policy_world import Scene
+from comity.decision import Decision
+from comity.purpose import Act
+from policies.engine import Policy
+from policies.sheet import SEAT_BYTES, Seat, Sheet
+from policies.wanted import Wanted
+from tests.policy.requests import AGENCIES, NODES, SETTING, WORDS, any_facts, compile_rows, decider, question
+
+POLICIES = [p for p in SETTING.node_policies.values() if p is not None]
+
+
+def any_wanted(chance: random.Random) -> Wanted:
+    return Wanted(
+        chance.choice(AGENCIES),
+        chance.choice(sorted(WORDS.role.leaves)),
+        chance.choice(sorted(WORDS.purpose.leaves)),
+        chance.choice(list(Act)),
+        any_facts(chance),
+    )
+
+
+def seats(sheet: Sheet, policies: list[Policy]) -> list[Seat]:
+    out = []
+    for policy in policies:
+        for node in NODES:
+            place = policy.place(node)
+            assert isinstance(place, int)
+            out.append(sheet.seat(policy, place, node))
+    return list(dict.fromkeys(out))
+
+
+def key(seat: Seat, row: bytes) -> bytes:
+    return row[seat.begin : seat.end]
+
+
+def test_the_bytes_at_a_seat_name_the_rules_that_its_policy_alone_finds() -> None:
+    chance, sheet = random.Random(3), Sheet()
+    taken = seats(sheet, POLICIES)
+    seen: dict[tuple[Seat, bytes], tuple[int, ...]] = {}
+    for _ in range(400):
+        wanted = any_wanted(chance)
+        row = sheet.row(wanted)
+        for seat in taken:
+            asked = seat.policy.asked(wanted)
+            assert seat.rules(key(seat, row)) == (asked.matched & seat.place, asked.left & seat.place)
+            # the same bytes are the same set in every column
+            assert seen.setdefault((seat, key(seat, row)), asked.key) == asked.key
+    assert len(seen) > 10 * len(taken)
+
+
+def test_a_seat_taken_later_changes_no_other_seat() -> None:
+    chance, sheet = random.Random(5), Sheet()
+    first = seats(sheet, POLICIES[:2])
+    drawn = [any_wanted(chance) for _ in range(50)]
+    before = [[key(s, sheet.row(w)) for s in first] for w in drawn]
+    later = seats(sheet, [*POLICIES, compile_rows("", "us-il")])
+    assert [[key(s, sheet.row(w)) for s in first] for w in drawn] == before
+    assert len(sheet.row(drawn[0])) == len(sheet) * SEAT_BYTES
+    row = sheet.row(drawn[0])
+    assert all(s.rules(key(s, row)) == _alone(s, drawn[0]) for s in later)
+
+
+def _alone(seat: Seat, wanted: Wanted) -> tuple[int, int]:
+    asked = seat.policy.asked(wanted)
+    return asked.matched & seat.place, asked.left & seat.place
+
+
+@pytest.mark.parametrize("limit", ["MAX_KNOWN", "MAX_NUMBER", "MAX_LANE_BYTES"])
+def test_a_full_memory_is_given_up_and_the_answers_stay(limit: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    chance = random.Random(7)
+    asked = [
+        question(
+            requester_agency=chance.choice(AGENCIES),
+            beneficiary=chance.choice(AGENCIES),
+            purpose=chance.choice(sorted(WORDS.purpose.leaves)),
+        )
+        for _ in range(60)
+    ]
+    targets = list(SETTING.node_policies.items())
+
+    def answers() -> list[list[Decision]]:
+        point = decider()
+        return [[replace(d, decision_id="") for d in point.decide(q, targets)] for q in asked]
+
+    expected = answers()
+    monkeypatch.setattr(f"policies.sheet.{limit}", 1)
+    assert answers() == expected
+
+
+def test_a_decision_that_is_stamped_has_every_field() -> None:
+    (decision,) = decider().decide(question(), [("sequoia-1", SETTING.node_policies["sequoia-1"])])
+    assert replace(decision) == decision
+    assert all(hasattr(decision, f.name) for f in fields(Decision))
+
+
+def test_targets_in_another_order_or_with_another_policy_get_their_own_answers() -> None:
+    point, q = decider(), question(requester_agency="us-fbi")
+    targets = list(SETTING.node_policies.items())
+    once = {d.node: (d.reason, d.policy_digest) for d in point.decide(q, targets)}
+    turned = {d.node: (d.reason, d.policy_digest) for d in point.decide(q, targets[::-1])}
+    assert turned == once
+    other = compile_rows("X-1,any-node,federal,any-role,any-purpose,any-act,deny,always,-,own")
+    changed = point.decide(q, [(node, other) for node, _ in targets])
+    assert {(d.reason_code, d.policy_digest) for d in changed} == {("DENIED_BY_RULE", other.digest)}
+    assert {d.node: (d.reason, d.policy_digest) for d in point.decide(q, targets)} == once
+
+
+def test_one_ruling_serves_every_agency_and_names_the_one_that_asked() -> None:
+    scene = Scene.make(20, seed=3)
+    top, own = scene.policy(1), scene.policy(1)
+    point = scene.decider(top)
+    targets = [(n, own) for n in scene.federation.nodes]
+    words = set()
+    for agency in tuple(scene.federation.agencies)[:5]:
+        q = replace(scene.question(), requester_agency=agency, beneficiary=agency, role="auditor")
+        for d in point.decide(q, targets):
+            assert agency in d.reason
+            words.add(d.reason.replace(agency, "?"))
+    assert len(words) == 1
