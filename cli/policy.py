@@ -11,10 +11,11 @@ import orjson
 
 from cli.policy_analysis import COMMANDS as ANALYSIS
 from cli.policy_analysis import mutation
+from cli.policy_publish import publish
 from cli.policy_reports import COMMANDS as REPORTS
 from comity import instants
 from comity.envelope import BUNDLE_TYPE
-from comity.errors import InvalidInput, NotYet
+from comity.errors import InvalidInput
 from identity import files, keys
 from identity.dsse import countersign_with_key, dsse_json_decode, sign_with_key
 from policies.bundle import compile_bundle, make_bundle, parse_bundle
@@ -28,11 +29,6 @@ from policies.usage import UsagePolicy
 
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-
-# command -> what a later version does
-LATER = {
-    "publish": "Hand a bundle to the federation; until then a node takes up policy.bundle.json in its state folder.",
-}
 
 
 @click.group()
@@ -194,19 +190,5 @@ def countersign(file: Path, key: Path) -> None:
     click.echo(f"{file}: one more signature")
 
 
-def _later(name: str, line: str) -> click.Command:
-    def refuse() -> None:
-        raise NotYet(f"`comity policy {name}` is not in this version yet; it will: {line}")
-
-    return click.Command(
-        name,
-        callback=refuse,
-        help=f"{line} Not in this version yet.",
-        context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
-    )
-
-
-for _command in (*ANALYSIS, *REPORTS):
+for _command in (publish, *ANALYSIS, *REPORTS):
     policy.add_command(_command)
-for _name, _line in LATER.items():
-    policy.add_command(_later(_name, _line))

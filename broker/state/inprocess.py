@@ -1,4 +1,4 @@
-"""The shared state of a broker that runs alone: in memory, gone when it stops.
+"""The shared state of a broker that runs alone: in memory, gone when it stops, but for what `folder` keeps.
 
 Every structure is bounded. One that is full of entries still needed raises `Exhausted`: forgetting one to make room
 would let a replay or an extra search through.
@@ -6,9 +6,11 @@ would let a replay or an extra search through.
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 import heapq
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import replace
 
 from broker.state.interface import (
     FULL,
@@ -25,6 +27,8 @@ from broker.state.interface import (
     to_micros,
 )
 from comity.errors import Exhausted
+
+MOST_HINTS = 10_000  # waiting for one listener; what is more is lost, as hints may be
 
 
 class InProcessReplayGuard:
@@ -159,33 +163,83 @@ class InProcessBundles:
         self._most_nodes = most_nodes
         self._held: dict[str, HeldBundle] = {}
         self._minimum: dict[str, int] = {}
+        self._listening: set[asyncio.Queue[str]] = set()
+        self._changing = asyncio.Lock()
 
     async def hold(self, node_id: str, bundle: HeldBundle) -> bool:
         """As the port says."""
         require_bundle(node_id, bundle)
-        old = self._held.get(node_id)
-        if bundle.version < self._minimum.get(node_id, 0):
-            return False
-        if old is not None and bundle.version <= old.version:
-            return (bundle.version, bundle.digest) == (old.version, old.digest)
-        self._room(node_id)
-        self._held[node_id] = bundle
-        return True
+        return await asyncio.shield(self._hold(node_id, bundle))
 
-    async def held(self, node_ids: Sequence[str]) -> Mapping[str, HeldBundle]:
+    async def held(
+        self, node_ids: Sequence[str], newer_than: Mapping[str, tuple[int, int]] | None = None
+    ) -> Mapping[str, HeldBundle]:
         """As the port says."""
         require_nodes(node_ids)
-        return {n: self._held[n] for n in node_ids if n in self._held}
+        found = {}
+        for n in node_ids:
+            version, minimum = (newer_than or {}).get(n, (0, -1))
+            least = self._minimum.get(n, 0)
+            if n in self._held and (self._held[n].version > version or least > minimum):
+                found[n] = replace(self._held[n], minimum=least)
+        return found
+
+    async def hints(self) -> AsyncGenerator[str, None]:
+        """As the port says."""
+        queue: asyncio.Queue[str] = asyncio.Queue()
+        self._listening.add(queue)
+        try:
+            yield ""
+            while True:
+                yield await queue.get()
+        finally:
+            self._listening.discard(queue)
+
+    async def minimum(self, node_id: str) -> int:
+        """As the port says."""
+        require_nodes((node_id,))
+        return self._minimum.get(node_id, 0)
 
     async def revoke(self, node_id: str, minimum: int) -> None:
         """As the port says."""
         require_nodes((node_id,))
         require_version(minimum)
-        self._room(node_id)
-        self._minimum[node_id] = max(minimum, self._minimum.get(node_id, 0))
-        held = self._held.get(node_id)
-        if held is not None and held.version < self._minimum[node_id]:
-            del self._held[node_id]
+        await asyncio.shield(self._revoke(node_id, minimum))
+
+    async def keep(self, node_id: str, held: HeldBundle | None, minimum: int) -> None:
+        """Called with each change before it holds; nothing changes if it raises. Here nothing is kept."""
+
+    # A caller that leaves in the middle, which a shield lets it, must not part what is kept from what is held.
+    async def _hold(self, node_id: str, bundle: HeldBundle) -> bool:
+        async with self._changing:
+            old, minimum = self._held.get(node_id), self._minimum.get(node_id, 0)
+            if bundle.version < minimum:
+                return False
+            if old is not None and bundle.version <= old.version:
+                return (bundle.version, bundle.digest) == (old.version, old.digest)
+            self._room(node_id)
+            await self.keep(node_id, bundle, minimum)
+            self._held[node_id] = replace(bundle, minimum=0)
+            self._hint(node_id)
+            return True
+
+    async def _revoke(self, node_id: str, minimum: int) -> None:
+        async with self._changing:
+            self._room(node_id)
+            held, least = self._held.get(node_id), max(minimum, self._minimum.get(node_id, 0))
+            if held is not None and held.version < least:
+                held = None
+            if least != self._minimum.get(node_id, 0):
+                await self.keep(node_id, held, least)
+            self._minimum[node_id] = least
+            if held is None:
+                self._held.pop(node_id, None)
+            self._hint(node_id)
+
+    def _hint(self, node_id: str) -> None:
+        for queue in self._listening:
+            if queue.qsize() < MOST_HINTS:
+                queue.put_nowait(node_id)
 
     def _room(self, node_id: str) -> None:
         if len(self._held.keys() | self._minimum.keys() | {node_id}) > self._most_nodes:

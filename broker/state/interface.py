@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -139,11 +139,15 @@ class Quota(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldBundle:
-    """A node's signed bundle. `digest`: SHA-256 of its payload in hex; `data`: the signed file, not trusted."""
+    """A node's signed bundle. `digest`: SHA-256 of its payload in hex; `data`: the signed file, not trusted.
+
+    `minimum`: the node's, as the store answers; versions below are revoked.
+    """
 
     version: int
     digest: str
     data: bytes = field(repr=False)
+    minimum: int = 0
 
 
 class Bundles(Protocol):
@@ -158,8 +162,26 @@ class Bundles(Protocol):
         """
         ...
 
-    async def held(self, node_ids: Sequence[str]) -> Mapping[str, HeldBundle]:
-        """What is held of these nodes; those of which nothing is held are left out.
+    async def held(
+        self, node_ids: Sequence[str], newer_than: Mapping[str, tuple[int, int]] | None = None
+    ) -> Mapping[str, HeldBundle]:
+        """What is held of these nodes; those of which nothing is held are left out, and so are those whose version
+        and minimum are no higher than `newer_than` says.
+
+        Raises:
+            InvalidInput, Unavailable.
+        """
+        ...
+
+    def hints(self) -> AsyncGenerator[str, None]:
+        """Node ids of which something may be new, and an empty one whenever hints may have been lost.
+
+        Never ends and raises nothing of the store's: what hints do not tell, a look into the store does.
+        """
+        ...
+
+    async def minimum(self, node_id: str) -> int:
+        """The version below which the node's bundles are revoked; 0 if none is.
 
         Raises:
             InvalidInput, Unavailable.

@@ -15,8 +15,8 @@ import datetime as dt
 import hashlib
 import re
 import secrets
-from base64 import b64decode, b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -28,22 +28,20 @@ from redis.backoff import NoBackoff
 from broker.state.interface import (
     UNAVAILABLE,
     Clock,
-    HeldBundle,
     from_micros,
     hold_for,
     quota_ends_in,
     require_address,
-    require_bundle,
     require_nodes,
     require_ttl,
-    require_version,
     to_micros,
 )
-from comity.errors import ConfigError, InvalidInput, Unavailable
+from comity.errors import ConfigError, Unavailable
 
 TIMEOUT_S = 0.5  # to connect, to be answered, to get a connection of the pool
 DEADLINE_S = 1.5  # all of one operation, its one retry included: a server that sends a byte now and then ends here
 CONNECTIONS = 32
+LISTEN_S = 30.0  # for one message of a channel; then it is looked whether the connection still stands
 PREFIX = "comity"
 
 # A query wins over every setting made here: `?ssl_cert_reqs=none` would switch off TLS's check of the server.
@@ -103,26 +101,6 @@ _FIELDS = """
 local found = {}
 for i = 2, #ARGV do found[i - 1] = redis.call('HGET', KEYS[1], ARGV[i]) or '' end
 return {ARGV[1], found}
-"""
-# Versions stay below 2^53, so that Lua's numbers hold them exactly.
-_HOLD = """
-local version = tonumber(redis.call('HGET', KEYS[1], 'version') or '0')
-local minimum = tonumber(redis.call('HGET', KEYS[1], 'minimum') or '0')
-local new = tonumber(ARGV[2])
-if not version or not minimum then return redis.error_reply('ERR not a version') end
-if new < minimum or new < version then return {ARGV[1], 0} end
-if new == version then return {ARGV[1], redis.call('HGET', KEYS[1], 'digest') == ARGV[3] and 1 or 0} end
-redis.call('HSET', KEYS[1], 'version', ARGV[2], 'digest', ARGV[3], 'data', ARGV[4])
-return {ARGV[1], 1}
-"""
-_HELD = "return {ARGV[1], redis.call('HMGET', KEYS[1], 'version', 'digest', 'data')}"
-_REVOKE = """
-local version = tonumber(redis.call('HGET', KEYS[1], 'version') or '0')
-local minimum = tonumber(redis.call('HGET', KEYS[1], 'minimum') or '0')
-if not version or not minimum then return redis.error_reply('ERR not a version') end
-if tonumber(ARGV[2]) > minimum then redis.call('HSET', KEYS[1], 'minimum', ARGV[2]) end
-if version < tonumber(ARGV[2]) then redis.call('HDEL', KEYS[1], 'version', 'digest', 'data') end
-return {ARGV[1], 1}
 """
 _CHECK = """
 redis.call('SET', KEYS[1], '1', 'PX', 1000)
@@ -201,6 +179,33 @@ class SharedRedis:
         policies = [line[17:].strip() for line in str(info).splitlines() if line.startswith("maxmemory_policy:")]
         if policies != ["noeviction"]:
             raise ConfigError("the shared state may drop keys: set maxmemory-policy noeviction", reason="REDIS_EVICTS")
+
+    @asynccontextmanager
+    async def listening(self, channel: str) -> AsyncIterator[Callable[[], Awaitable[str | None]]]:
+        """What waits for the next message of the channel: its text, or None if none came for a while.
+
+        Empty whenever listening begins, which it also does anew, by itself, after a connection was lost.
+
+        Raises:
+            Unavailable: the connection is lost, or was never made, and with it whatever was said since.
+        """
+        what = "has no channels here"
+        try:
+            if not isinstance(self._client, Redis):
+                raise rx.RedisError
+            async with self._client.pubsub() as heard:
+                await heard.subscribe(channel)
+
+                async def next_message() -> str | None:
+                    message = await heard.get_message(timeout=LISTEN_S)
+                    if message is None:
+                        return None
+                    return str(message["data"]) or None if message["type"] == "message" else ""
+
+                yield next_message
+        except _FAULTS as error:
+            what = _words(error)
+        raise Unavailable(f"the shared state {what}", reason=UNAVAILABLE)
 
     async def close(self) -> None:
         """All connections are closed."""
@@ -305,44 +310,6 @@ class RedisPresence:
 
     async def _fields(self, key: str, names: Sequence[str]) -> Mapping[str, str]:
         return dict(zip(names, await self._shared.run(_FIELDS, (key,), names), strict=True))
-
-
-class RedisBundles:
-    """A Bundles for any number of processes. What is read back is not trusted: its signatures are verified again."""
-
-    def __init__(self, shared: SharedRedis, *, prefix: str = PREFIX) -> None:
-        self._shared = shared
-        self._prefix = f"{prefix}:bundle:"
-
-    async def hold(self, node_id: str, bundle: HeldBundle) -> bool:
-        """As the port says."""
-        require_bundle(node_id, bundle)
-        data = b64encode(bundle.data).decode()
-        return bool(await self._shared.run(_HOLD, (self._key(node_id),), (bundle.version, bundle.digest, data)) == 1)
-
-    async def held(self, node_ids: Sequence[str]) -> Mapping[str, HeldBundle]:
-        """As the port says."""
-        require_nodes(node_ids)
-        found = {}
-        for node_id in node_ids:
-            version, digest, data = await self._shared.run(_HELD, (self._key(node_id),))
-            if version is None:
-                continue
-            try:
-                found[node_id] = HeldBundle(version=int(version), digest=str(digest), data=b64decode(data))
-                require_bundle(node_id, found[node_id])
-            except (ValueError, TypeError, InvalidInput):
-                raise Unavailable("the shared state holds a bundle that makes no sense", reason=UNAVAILABLE) from None
-        return found
-
-    async def revoke(self, node_id: str, minimum: int) -> None:
-        """As the port says."""
-        require_nodes((node_id,))
-        require_version(minimum)
-        await self._shared.run(_REVOKE, (self._key(node_id),), (minimum,))
-
-    def _key(self, node_id: str) -> str:
-        return self._prefix + node_id
 
 
 # ValueError and EOFError: what the client raises when the bytes it reads are not its protocol.

@@ -26,7 +26,7 @@ from comity.v1 import inquiry_pb2 as comity_dot_v1_dot_inquiry__pb2
 from comity.v1 import outcome_pb2 as comity_dot_v1_dot_outcome__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!comity/v1/node_link_service.proto\x12\tcomity.v1\x1a\x17\x63omity/v1/inquiry.proto\x1a\x17\x63omity/v1/outcome.proto\"3\n\rAttachRequest\x12\"\n\x05items\x18\x01 \x03(\x0b\x32\x13.comity.v1.NodeItem\"6\n\x0e\x41ttachResponse\x12$\n\x05items\x18\x01 \x03(\x0b\x32\x15.comity.v1.BrokerItem\"\xb3\x01\n\x08NodeItem\x12!\n\x05hello\x18\x01 \x01(\x0b\x32\x10.comity.v1.HelloH\x00\x12*\n\x07outcome\x18\x02 \x01(\x0b\x32\x17.comity.v1.OutcomeChunkH\x00\x12)\n\theartbeat\x18\x03 \x01(\x0b\x32\x14.comity.v1.HeartbeatH\x00\x12%\n\x07goodbye\x18\x04 \x01(\x0b\x32\x12.comity.v1.GoodbyeH\x00\x42\x06\n\x04item\"\xd3\x01\n\nBrokerItem\x12%\n\x07welcome\x18\x01 \x01(\x0b\x32\x12.comity.v1.WelcomeH\x00\x12\x1f\n\x04work\x18\x02 \x01(\x0b\x32\x0f.comity.v1.WorkH\x00\x12#\n\x06\x63\x61ncel\x18\x03 \x01(\x0b\x32\x11.comity.v1.CancelH\x00\x12)\n\theartbeat\x18\x04 \x01(\x0b\x32\x14.comity.v1.HeartbeatH\x00\x12%\n\x07goodbye\x18\x05 \x01(\x0b\x32\x12.comity.v1.GoodbyeH\x00\x42\x06\n\x04item\"@\n\x05Hello\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x19\n\x11\x64irectory_version\x18\x02 \x01(\x04\x12\x0e\n\x06\x62undle\x18\x03 \x01(\x0c\"\\\n\x07Welcome\x12\x0e\n\x06\x62roker\x18\x01 \x01(\t\x12\x19\n\x11\x64irectory_version\x18\x02 \x01(\x04\x12\x15\n\rpolicy_digest\x18\x03 \x01(\t\x12\x0f\n\x07\x62rokers\x18\x04 \x03(\t\"e\n\x04Work\x12\x12\n\ninquiry_id\x18\x01 \x01(\t\x12\x0f\n\x07inquiry\x18\x02 \x01(\x0c\x12#\n\x07receipt\x18\x03 \x01(\x0b\x32\x12.comity.v1.Receipt\x12\x13\n\x0b\x64\x65\x61\x64line_ms\x18\x04 \x01(\r\"K\n\x0bWorkInquiry\x12\x10\n\x08\x65nvelope\x18\x01 \x01(\x0c\x12*\n\x0b\x64isclosures\x18\x02 \x03(\x0b\x32\x15.comity.v1.Disclosure\"^\n\x07Receipt\x12\x0e\n\x06origin\x18\x01 \x01(\t\x12\r\n\x05index\x18\x02 \x01(\x04\x12\r\n\x05\x65ntry\x18\x03 \x01(\x0c\x12\x11\n\tleaf_hash\x18\x04 \x01(\x0c\x12\x12\n\ncheckpoint\x18\x05 \x01(\x0c\"\x1c\n\x06\x43\x61ncel\x12\x12\n\ninquiry_id\x18\x01 \x01(\t\"h\n\x0cOutcomeChunk\x12\x12\n\ninquiry_id\x18\x01 \x01(\t\x12(\n\x06header\x18\x02 \x01(\x0b\x32\x18.comity.v1.OutcomeHeader\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\x12\x0c\n\x04last\x18\x04 \x01(\x08\"\xd0\x01\n\rOutcomeHeader\x12$\n\x04kind\x18\x01 \x01(\x0e\x32\x16.comity.v1.OutcomeKind\x12\r\n\x05\x63ount\x18\x02 \x01(\r\x12#\n\x08\x63overage\x18\x03 \x01(\x0b\x32\x11.comity.v1.Window\x12\x15\n\rpolicy_digest\x18\x04 \x01(\t\x12\x14\n\x0cpayload_hash\x18\x05 \x01(\x0c\x12#\n\x07receipt\x18\x06 \x01(\x0b\x32\x12.comity.v1.Receipt\x12\x13\n\x0btotal_bytes\x18\x07 \x01(\r\"\x1d\n\tHeartbeat\x12\x10\n\x08sequence\x18\x01 \x01(\x04\"\x19\n\x07Goodbye\x12\x0e\n\x06reason\x18\x01 \x01(\t2T\n\x0fNodeLinkService\x12\x41\n\x06\x41ttach\x12\x18.comity.v1.AttachRequest\x1a\x19.comity.v1.AttachResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!comity/v1/node_link_service.proto\x12\tcomity.v1\x1a\x17\x63omity/v1/inquiry.proto\x1a\x17\x63omity/v1/outcome.proto\"3\n\rAttachRequest\x12\"\n\x05items\x18\x01 \x03(\x0b\x32\x13.comity.v1.NodeItem\"6\n\x0e\x41ttachResponse\x12$\n\x05items\x18\x01 \x03(\x0b\x32\x15.comity.v1.BrokerItem\"\x8a\x02\n\x08NodeItem\x12!\n\x05hello\x18\x01 \x01(\x0b\x32\x10.comity.v1.HelloH\x00\x12*\n\x07outcome\x18\x02 \x01(\x0b\x32\x17.comity.v1.OutcomeChunkH\x00\x12)\n\theartbeat\x18\x03 \x01(\x0b\x32\x14.comity.v1.HeartbeatH\x00\x12%\n\x07goodbye\x18\x04 \x01(\x0b\x32\x12.comity.v1.GoodbyeH\x00\x12*\n\nto_witness\x18\x05 \x01(\x0b\x32\x14.comity.v1.ToWitnessH\x00\x12)\n\twitnessed\x18\x06 \x01(\x0b\x32\x14.comity.v1.WitnessedH\x00\x42\x06\n\x04item\"\xd8\x02\n\nBrokerItem\x12%\n\x07welcome\x18\x01 \x01(\x0b\x32\x12.comity.v1.WelcomeH\x00\x12\x1f\n\x04work\x18\x02 \x01(\x0b\x32\x0f.comity.v1.WorkH\x00\x12#\n\x06\x63\x61ncel\x18\x03 \x01(\x0b\x32\x11.comity.v1.CancelH\x00\x12)\n\theartbeat\x18\x04 \x01(\x0b\x32\x14.comity.v1.HeartbeatH\x00\x12%\n\x07goodbye\x18\x05 \x01(\x0b\x32\x12.comity.v1.GoodbyeH\x00\x12,\n\x0bshow_policy\x18\x06 \x01(\x0b\x32\x15.comity.v1.ShowPolicyH\x00\x12*\n\nto_witness\x18\x07 \x01(\x0b\x32\x14.comity.v1.ToWitnessH\x00\x12)\n\twitnessed\x18\x08 \x01(\x0b\x32\x14.comity.v1.WitnessedH\x00\x42\x06\n\x04item\"@\n\x05Hello\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x19\n\x11\x64irectory_version\x18\x02 \x01(\x04\x12\x0e\n\x06\x62undle\x18\x03 \x01(\x0c\"\\\n\x07Welcome\x12\x0e\n\x06\x62roker\x18\x01 \x01(\t\x12\x19\n\x11\x64irectory_version\x18\x02 \x01(\x04\x12\x15\n\rpolicy_digest\x18\x03 \x01(\t\x12\x0f\n\x07\x62rokers\x18\x04 \x03(\t\"\x0c\n\nShowPolicy\"e\n\x04Work\x12\x12\n\ninquiry_id\x18\x01 \x01(\t\x12\x0f\n\x07inquiry\x18\x02 \x01(\x0c\x12#\n\x07receipt\x18\x03 \x01(\x0b\x32\x12.comity.v1.Receipt\x12\x13\n\x0b\x64\x65\x61\x64line_ms\x18\x04 \x01(\r\"K\n\x0bWorkInquiry\x12\x10\n\x08\x65nvelope\x18\x01 \x01(\x0c\x12*\n\x0b\x64isclosures\x18\x02 \x03(\x0b\x32\x15.comity.v1.Disclosure\"^\n\x07Receipt\x12\x0e\n\x06origin\x18\x01 \x01(\t\x12\r\n\x05index\x18\x02 \x01(\x04\x12\r\n\x05\x65ntry\x18\x03 \x01(\x0c\x12\x11\n\tleaf_hash\x18\x04 \x01(\x0c\x12\x12\n\ncheckpoint\x18\x05 \x01(\x0c\"\x1c\n\x06\x43\x61ncel\x12\x12\n\ninquiry_id\x18\x01 \x01(\t\"h\n\x0cOutcomeChunk\x12\x12\n\ninquiry_id\x18\x01 \x01(\t\x12(\n\x06header\x18\x02 \x01(\x0b\x32\x18.comity.v1.OutcomeHeader\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\x12\x0c\n\x04last\x18\x04 \x01(\x08\"\xd0\x01\n\rOutcomeHeader\x12$\n\x04kind\x18\x01 \x01(\x0e\x32\x16.comity.v1.OutcomeKind\x12\r\n\x05\x63ount\x18\x02 \x01(\r\x12#\n\x08\x63overage\x18\x03 \x01(\x0b\x32\x11.comity.v1.Window\x12\x15\n\rpolicy_digest\x18\x04 \x01(\t\x12\x14\n\x0cpayload_hash\x18\x05 \x01(\x0c\x12#\n\x07receipt\x18\x06 \x01(\x0b\x32\x12.comity.v1.Receipt\x12\x13\n\x0btotal_bytes\x18\x07 \x01(\r\"\x1d\n\tHeartbeat\x12\x10\n\x08sequence\x18\x01 \x01(\x04\"\x19\n\x07Goodbye\x12\x0e\n\x06reason\x18\x01 \x01(\t\"@\n\tToWitness\x12\x10\n\x08old_size\x18\x01 \x01(\x04\x12\r\n\x05proof\x18\x02 \x03(\x0c\x12\x12\n\ncheckpoint\x18\x03 \x01(\x0c\"0\n\tWitnessed\x12\x12\n\ncheckpoint\x18\x01 \x01(\x0c\x12\x0f\n\x07refused\x18\x02 \x01(\t2T\n\x0fNodeLinkService\x12\x41\n\x06\x41ttach\x12\x18.comity.v1.AttachRequest\x1a\x19.comity.v1.AttachResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,29 +38,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ATTACHRESPONSE']._serialized_start=151
   _globals['_ATTACHRESPONSE']._serialized_end=205
   _globals['_NODEITEM']._serialized_start=208
-  _globals['_NODEITEM']._serialized_end=387
-  _globals['_BROKERITEM']._serialized_start=390
-  _globals['_BROKERITEM']._serialized_end=601
-  _globals['_HELLO']._serialized_start=603
-  _globals['_HELLO']._serialized_end=667
-  _globals['_WELCOME']._serialized_start=669
-  _globals['_WELCOME']._serialized_end=761
-  _globals['_WORK']._serialized_start=763
-  _globals['_WORK']._serialized_end=864
-  _globals['_WORKINQUIRY']._serialized_start=866
-  _globals['_WORKINQUIRY']._serialized_end=941
-  _globals['_RECEIPT']._serialized_start=943
-  _globals['_RECEIPT']._serialized_end=1037
-  _globals['_CANCEL']._serialized_start=1039
-  _globals['_CANCEL']._serialized_end=1067
-  _globals['_OUTCOMECHUNK']._serialized_start=1069
-  _globals['_OUTCOMECHUNK']._serialized_end=1173
-  _globals['_OUTCOMEHEADER']._serialized_start=1176
-  _globals['_OUTCOMEHEADER']._serialized_end=1384
-  _globals['_HEARTBEAT']._serialized_start=1386
-  _globals['_HEARTBEAT']._serialized_end=1415
-  _globals['_GOODBYE']._serialized_start=1417
-  _globals['_GOODBYE']._serialized_end=1442
-  _globals['_NODELINKSERVICE']._serialized_start=1444
-  _globals['_NODELINKSERVICE']._serialized_end=1528
+  _globals['_NODEITEM']._serialized_end=474
+  _globals['_BROKERITEM']._serialized_start=477
+  _globals['_BROKERITEM']._serialized_end=821
+  _globals['_HELLO']._serialized_start=823
+  _globals['_HELLO']._serialized_end=887
+  _globals['_WELCOME']._serialized_start=889
+  _globals['_WELCOME']._serialized_end=981
+  _globals['_SHOWPOLICY']._serialized_start=983
+  _globals['_SHOWPOLICY']._serialized_end=995
+  _globals['_WORK']._serialized_start=997
+  _globals['_WORK']._serialized_end=1098
+  _globals['_WORKINQUIRY']._serialized_start=1100
+  _globals['_WORKINQUIRY']._serialized_end=1175
+  _globals['_RECEIPT']._serialized_start=1177
+  _globals['_RECEIPT']._serialized_end=1271
+  _globals['_CANCEL']._serialized_start=1273
+  _globals['_CANCEL']._serialized_end=1301
+  _globals['_OUTCOMECHUNK']._serialized_start=1303
+  _globals['_OUTCOMECHUNK']._serialized_end=1407
+  _globals['_OUTCOMEHEADER']._serialized_start=1410
+  _globals['_OUTCOMEHEADER']._serialized_end=1618
+  _globals['_HEARTBEAT']._serialized_start=1620
+  _globals['_HEARTBEAT']._serialized_end=1649
+  _globals['_GOODBYE']._serialized_start=1651
+  _globals['_GOODBYE']._serialized_end=1676
+  _globals['_TOWITNESS']._serialized_start=1678
+  _globals['_TOWITNESS']._serialized_end=1742
+  _globals['_WITNESSED']._serialized_start=1744
+  _globals['_WITNESSED']._serialized_end=1792
+  _globals['_NODELINKSERVICE']._serialized_start=1794
+  _globals['_NODELINKSERVICE']._serialized_end=1878
 # @@protoc_insertion_point(module_scope)

@@ -72,6 +72,8 @@ class NodeItem(_message.Message):
     OUTCOME_FIELD_NUMBER: _builtins.int
     HEARTBEAT_FIELD_NUMBER: _builtins.int
     GOODBYE_FIELD_NUMBER: _builtins.int
+    TO_WITNESS_FIELD_NUMBER: _builtins.int
+    WITNESSED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hello(self) -> Global___Hello: ...
     @_builtins.property
@@ -80,6 +82,10 @@ class NodeItem(_message.Message):
     def heartbeat(self) -> Global___Heartbeat: ...
     @_builtins.property
     def goodbye(self) -> Global___Goodbye: ...
+    @_builtins.property
+    def to_witness(self) -> Global___ToWitness: ...
+    @_builtins.property
+    def witnessed(self) -> Global___Witnessed: ...
     def __init__(
         self,
         *,
@@ -87,12 +93,14 @@ class NodeItem(_message.Message):
         outcome: Global___OutcomeChunk | None = ...,
         heartbeat: Global___Heartbeat | None = ...,
         goodbye: Global___Goodbye | None = ...,
+        to_witness: Global___ToWitness | None = ...,
+        witnessed: Global___Witnessed | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["goodbye", b"goodbye", "heartbeat", b"heartbeat", "hello", b"hello", "item", b"item", "outcome", b"outcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["goodbye", b"goodbye", "heartbeat", b"heartbeat", "hello", b"hello", "item", b"item", "outcome", b"outcome", "to_witness", b"to_witness", "witnessed", b"witnessed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["goodbye", b"goodbye", "heartbeat", b"heartbeat", "hello", b"hello", "item", b"item", "outcome", b"outcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["goodbye", b"goodbye", "heartbeat", b"heartbeat", "hello", b"hello", "item", b"item", "outcome", b"outcome", "to_witness", b"to_witness", "witnessed", b"witnessed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_item: _TypeAlias = _typing.Literal["hello", "outcome", "heartbeat", "goodbye"]  # noqa: Y015
+    _WhichOneofReturnType_item: _TypeAlias = _typing.Literal["hello", "outcome", "heartbeat", "goodbye", "to_witness", "witnessed"]  # noqa: Y015
     _WhichOneofArgType_item: _TypeAlias = _typing.Literal["item", b"item"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_item) -> _WhichOneofReturnType_item | None: ...
 
@@ -107,6 +115,9 @@ class BrokerItem(_message.Message):
     CANCEL_FIELD_NUMBER: _builtins.int
     HEARTBEAT_FIELD_NUMBER: _builtins.int
     GOODBYE_FIELD_NUMBER: _builtins.int
+    SHOW_POLICY_FIELD_NUMBER: _builtins.int
+    TO_WITNESS_FIELD_NUMBER: _builtins.int
+    WITNESSED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def welcome(self) -> Global___Welcome: ...
     @_builtins.property
@@ -117,6 +128,12 @@ class BrokerItem(_message.Message):
     def heartbeat(self) -> Global___Heartbeat: ...
     @_builtins.property
     def goodbye(self) -> Global___Goodbye: ...
+    @_builtins.property
+    def show_policy(self) -> Global___ShowPolicy: ...
+    @_builtins.property
+    def to_witness(self) -> Global___ToWitness: ...
+    @_builtins.property
+    def witnessed(self) -> Global___Witnessed: ...
     def __init__(
         self,
         *,
@@ -125,12 +142,15 @@ class BrokerItem(_message.Message):
         cancel: Global___Cancel | None = ...,
         heartbeat: Global___Heartbeat | None = ...,
         goodbye: Global___Goodbye | None = ...,
+        show_policy: Global___ShowPolicy | None = ...,
+        to_witness: Global___ToWitness | None = ...,
+        witnessed: Global___Witnessed | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cancel", b"cancel", "goodbye", b"goodbye", "heartbeat", b"heartbeat", "item", b"item", "welcome", b"welcome", "work", b"work"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cancel", b"cancel", "goodbye", b"goodbye", "heartbeat", b"heartbeat", "item", b"item", "show_policy", b"show_policy", "to_witness", b"to_witness", "welcome", b"welcome", "witnessed", b"witnessed", "work", b"work"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel", b"cancel", "goodbye", b"goodbye", "heartbeat", b"heartbeat", "item", b"item", "welcome", b"welcome", "work", b"work"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel", b"cancel", "goodbye", b"goodbye", "heartbeat", b"heartbeat", "item", b"item", "show_policy", b"show_policy", "to_witness", b"to_witness", "welcome", b"welcome", "witnessed", b"witnessed", "work", b"work"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_item: _TypeAlias = _typing.Literal["welcome", "work", "cancel", "heartbeat", "goodbye"]  # noqa: Y015
+    _WhichOneofReturnType_item: _TypeAlias = _typing.Literal["welcome", "work", "cancel", "heartbeat", "goodbye", "show_policy", "to_witness", "witnessed"]  # noqa: Y015
     _WhichOneofArgType_item: _TypeAlias = _typing.Literal["item", b"item"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_item) -> _WhichOneofReturnType_item | None: ...
 
@@ -198,6 +218,23 @@ class Welcome(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Welcome: _TypeAlias = Welcome  # noqa: Y015
+
+@_typing.final
+class ShowPolicy(_message.Message):
+    """Look for a new policy and say hello at once: what the broker decides by is not what the node answered under."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ShowPolicy: _TypeAlias = ShowPolicy  # noqa: Y015
 
 @_typing.final
 class Work(_message.Message):
@@ -433,3 +470,61 @@ class Goodbye(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Goodbye: _TypeAlias = Goodbye  # noqa: Y015
+
+@_typing.final
+class ToWitness(_message.Message):
+    """A head of the sender's own log for the other side to cosign, in the words of C2SP tlog-witness's add-checkpoint."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OLD_SIZE_FIELD_NUMBER: _builtins.int
+    PROOF_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_FIELD_NUMBER: _builtins.int
+    old_size: _builtins.int
+    """The size of the head that the other side is believed to hold; 0 if none is known."""
+    checkpoint: _builtins.bytes
+    """Signed note."""
+    @_builtins.property
+    def proof(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """RFC 6962 consistency proof from that size, 32 bytes a hash."""
+
+    def __init__(
+        self,
+        *,
+        old_size: _builtins.int = ...,
+        proof: _abc.Iterable[_builtins.bytes] | None = ...,
+        checkpoint: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "old_size", b"old_size", "proof", b"proof"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ToWitness: _TypeAlias = ToWitness  # noqa: Y015
+
+@_typing.final
+class Witnessed(_message.Message):
+    """The answer to a ToWitness."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHECKPOINT_FIELD_NUMBER: _builtins.int
+    REFUSED_FIELD_NUMBER: _builtins.int
+    checkpoint: _builtins.bytes
+    """The newest head of that log which the sender has cosigned, a signed note with its cosignature; empty if none."""
+    refused: _builtins.str
+    """Why the head that was shown is not that one: STALE, ROLLED_BACK, FORKED, INCONSISTENT, NOT_ITS_LOG, NO_WITNESS."""
+    def __init__(
+        self,
+        *,
+        checkpoint: _builtins.bytes = ...,
+        refused: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "refused", b"refused"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Witnessed: _TypeAlias = Witnessed  # noqa: Y015
