@@ -19,7 +19,9 @@ from comity.envelope import DIRECTORY_TYPE
 from comity.errors import ConfigError, InvalidInput, NotAuthentic
 from comity.federation import Federation
 from identity import certificates, dsse, files
+from identity.auditors import Recipient
 from identity.keys import is_p256
+from identity.pseudonym_key import SealedPseudonymKey
 
 # Beyond 500 agencies with a certificate of 1 kB each; a file that is larger is not read to its end.
 MAX_DIRECTORY_BYTES = dsse.MAX_FILE_BYTES
@@ -48,7 +50,10 @@ class LogKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Directory:
-    """A verified directory. Two are equal if their payloads are; `digest` is the payload's SHA-256 in hex."""
+    """A verified directory. Two are equal if their payloads are; `digest` is the payload's SHA-256 in hex.
+
+    `witnesses`: a node's id, or `broker/ID`, and the key that it cosigns others' logs with.
+    """
 
     version: int
     issued_at: dt.datetime
@@ -60,6 +65,8 @@ class Directory:
     logs: Mapping[str, LogKey]
     witnesses: Mapping[str, Ed25519PublicKey]
     denied: frozenset[str]
+    auditors: tuple[Recipient, ...] = ()
+    pseudonym_key: SealedPseudonymKey | None = None
 
     @classmethod
     def load(cls, path: Path, anchor_path: Path, *, minimum_version: int = 0) -> Directory:

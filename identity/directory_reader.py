@@ -13,20 +13,26 @@ import orjson
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from comity import jcs
 from comity.errors import ConfigError, InvalidInput
 from comity.federation import IDENTIFIER, Federation
 from identity import certificates
+from identity.auditors import ALL_LOGS, Recipient, usable
 from identity.directory import Anchor, Directory, LogKey, parse_time
 from identity.dsse import strict_base64
 from identity.keys import is_p256, key_id, public_pem
+from identity.names import PERSON, SpiffeId
+from identity.pseudonym_key import SealedPseudonymKey
 
 _SECTIONS = ("authorities", "broker_authorities", "policy_keys", "logs", "witnesses", "denied")
 KEYS = frozenset(("version", "issued_at", "federation", *_SECTIONS))
+OPTIONAL = frozenset(("auditors", "pseudonym_key"))  # absent where nobody may unseal
 MAX_PER_AGENCY = 8
 MAX_DENIED = 100_000
+MAX_AUDITORS = 64  # each month's key of each log is sealed to every one of them
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}\Z")
 # Source: C2SP tlog-checkpoint, "origin": a schema-less URL without spaces or plus signs.
 _ORIGIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~:/-]{0,199}\Z")
@@ -45,8 +51,8 @@ def read_payload(payload: bytes) -> Directory:
         canonical = False
     if not canonical or not isinstance(raw, dict):
         _no("DIRECTORY_MALFORMED", "its content is not canonical JSON")
-    if set(raw) != KEYS:
-        odd = sorted(set(raw) ^ KEYS)[0]
+    if set(raw) - OPTIONAL != KEYS:
+        odd = sorted((set(raw) - OPTIONAL) ^ KEYS)[0]
         _no("DIRECTORY_UNKNOWN_KEY", f"{odd[:40]!r} is {'missing' if odd in KEYS else 'unknown'}")
     try:
         federation = Federation.parse(_table(raw["federation"], "federation"))
@@ -59,6 +65,8 @@ def read_payload(payload: bytes) -> Directory:
     for a in anchors:
         subject = a.certificate.subject.public_bytes()
         by_subject[subject] = (*by_subject.get(subject, ()), a)
+    auditors = _auditors(raw.get("auditors", {}), federation, raw["logs"])
+    logs = _logs(raw["logs"], federation)
     return Directory(
         version=raw["version"],
         issued_at=_issued_at(raw["issued_at"]),
@@ -67,9 +75,11 @@ def read_payload(payload: bytes) -> Directory:
         anchors=anchors,
         by_subject=MappingProxyType(by_subject),
         policy_keys=_policy_keys(raw["policy_keys"], federation),
-        logs=_logs(raw["logs"], federation),
-        witnesses=_witnesses(raw["witnesses"], federation),
+        logs=logs,
+        witnesses=_witnesses(raw["witnesses"], federation, logs),
         denied=_denied(raw["denied"]),
+        auditors=auditors,
+        pseudonym_key=_pseudonym_key(raw.get("pseudonym_key"), auditors),
     )
 
 
@@ -157,13 +167,66 @@ def _logs(raw: Any, federation: Federation) -> Mapping[str, LogKey]:
     return MappingProxyType(out)
 
 
-def _witnesses(raw: Any, federation: Federation) -> Mapping[str, Ed25519PublicKey]:
+def _witnesses(raw: Any, federation: Federation, logs: Mapping[str, LogKey]) -> Mapping[str, Ed25519PublicKey]:
+    known = {*federation.nodes, *(f"broker/{log.id}" for log in logs.values() if log.program == "broker")}
     out: dict[str, Ed25519PublicKey] = {}
-    for node, text in _table(raw, "witnesses").items():
-        if node not in federation.nodes:
-            _no("DIRECTORY_UNREGISTERED", f"witnesses.{node[:63]} is no registered node")
-        out[node] = _ed25519(text, f"witnesses.{node}")
+    seen: set[bytes] = set()
+    for who, text in _table(raw, "witnesses").items():
+        if who not in known:
+            _no("DIRECTORY_UNREGISTERED", f"witnesses.{who[:80]} is no registered node, nor a broker with a log here")
+        key = _ed25519(text, f"witnesses.{who}")
+        # One key for two witnesses would count twice towards the quorum.
+        if key.public_bytes_raw() in seen:
+            _no("DIRECTORY_SHARED_AUTHORITY", f"witnesses.{who} has another witness's key")
+        seen.add(key.public_bytes_raw())
+        out[who] = key
     return MappingProxyType(out)
+
+
+def _auditors(raw: Any, federation: Federation, logs: Any) -> tuple[Recipient, ...]:
+    out: list[Recipient] = []
+    for name, entry in _table(raw, "auditors").items():
+        field = f"auditors.{name[:140]}"
+        try:
+            spiffe = SpiffeId.parse(name)
+        except InvalidInput:
+            _no("DIRECTORY_VALUE", "an auditor must be named by a SPIFFE ID")
+        if spiffe.kind != PERSON or spiffe.trust_domain not in (federation.id, *federation.agencies):
+            _no("DIRECTORY_UNREGISTERED", f"{field} is no person of a registered agency or of the federation")
+        t = _table(entry, field)
+        if set(t) != {"key", "logs"}:
+            _no("DIRECTORY_UNKNOWN_KEY", f"{field} must have key and logs, and nothing else")
+        try:
+            key = X25519PublicKey.from_public_bytes(strict_base64(t["key"]))
+        except ValueError:
+            _no("DIRECTORY_VALUE", f"{field} must have a raw X25519 key in base64")
+        if not usable(key):
+            _no("DIRECTORY_VALUE", f"{field} has a key with which nothing can be sealed")
+        out.append(Recipient(name=name, key=key, logs=_logs_read(t["logs"], field, logs)))
+    if len(out) > MAX_AUDITORS or len({a.id for a in out}) != len(out):
+        _no("DIRECTORY_VALUE", f"auditors must be at most {MAX_AUDITORS}, each with a key of their own")
+    return tuple(out)
+
+
+def _logs_read(raw: Any, field: str, logs: Any) -> frozenset[str] | None:
+    if raw == ALL_LOGS:
+        return None
+    # An empty list is refused: it must not be mistaken for every log.
+    if not isinstance(raw, list) or not raw or not all(isinstance(o, str) and o in logs for o in raw):
+        _no("DIRECTORY_VALUE", f'{field}.logs must be "{ALL_LOGS}" or a list of logs of this directory')
+    return frozenset(raw)
+
+
+def _pseudonym_key(raw: Any, auditors: tuple[Recipient, ...]) -> SealedPseudonymKey | None:
+    if raw is None:
+        return None
+    try:
+        key = SealedPseudonymKey.parse(raw)
+    except ValueError:
+        _no("DIRECTORY_VALUE", "pseudonym_key must be a key sealed to auditors")
+    if not set(key.sealed) <= {a.id for a in auditors}:
+        _no("DIRECTORY_UNREGISTERED", "pseudonym_key is sealed to a key that is no auditor's of this directory")
+    return key
 
 
 def _denied(raw: Any) -> frozenset[str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from comity.envelope import Envelope
 from comity.errors import NotAuthentic
-from comity.inquiry import CLOCK_SKEW, Disclosed, Inquiry
+from comity.inquiry import CLOCK_SKEW, Disclosed, Disclosure, Inquiry
 from comity.v1 import inquiry_pb2
 from identity.directory import Directory
 from identity.signing import verify_envelope
@@ -28,6 +28,7 @@ class VerifiedInquiry:
     envelope: Envelope
     disclosed: Disclosed = field(repr=False)
     received_at: dt.datetime
+    disclosures: tuple[Disclosure, ...] = field(default=(), repr=False)  # the same with their salts
 
 
 def verify_inquiry(
@@ -50,6 +51,7 @@ def verify_inquiry(
             EXPIRED, ISSUED_IN_FUTURE; WRONG_FEDERATION of step 2.
         InvalidInput: steps 2 and 6.
     """
+    disclosures = tuple(disclosures)
     signers = verify_envelope(envelope, directory, now, kind="person")  # 1
     author, approvers = signers[0], signers[1:]
     inquiry = Inquiry.parse(envelope.payload)  # 2
@@ -78,4 +80,5 @@ def verify_inquiry(
         envelope=envelope,
         disclosed=Disclosed.parse(inquiry, disclosures),  # 6
         received_at=now,
+        disclosures=tuple(map(Disclosure.of, disclosures)),
     )

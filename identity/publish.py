@@ -10,13 +10,16 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
 
 from comity import jcs
 from comity.envelope import DIRECTORY_TYPE
 from identity import certificates, dsse
+from identity.auditors import ALL_LOGS, Recipient
 from identity.authority import Authority
 from identity.directory import Directory, LogKey, format_time
 from identity.keys import public_pem
+from identity.pseudonym_key import SealedPseudonymKey
 
 
 def sign_directory(
@@ -31,6 +34,8 @@ def sign_directory(
     logs: Iterable[LogKey] = (),
     witnesses: Mapping[str, Ed25519PublicKey] | None = None,
     denied: Iterable[str] = (),
+    auditors: Iterable[Recipient] = (),
+    pseudonym_key: SealedPseudonymKey | None = None,
 ) -> bytes:
     """The bytes of `directory.json`, signed by the federation's `authority`.
 
@@ -54,6 +59,7 @@ def sign_directory(
             "logs": {o.origin: {"key": _raw(o.key), "program": o.program, "id": o.id} for o in logs},
             "witnesses": {node: _raw(key) for node, key in (witnesses or {}).items()},
             "denied": sorted(set(denied)),
+            **_unsealing(auditors, pseudonym_key),
         }
     )
     data = dsse.sign_with_key(DIRECTORY_TYPE, payload, authority.key)
@@ -61,7 +67,17 @@ def sign_directory(
     return data
 
 
-def _raw(key: Ed25519PublicKey) -> str:
+def _unsealing(auditors: Iterable[Recipient], pseudonym_key: SealedPseudonymKey | None) -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    named = {a.name: {"key": _raw(a.key), "logs": ALL_LOGS if a.logs is None else sorted(a.logs)} for a in auditors}
+    if named:
+        out["auditors"] = named
+    if pseudonym_key is not None:
+        out["pseudonym_key"] = pseudonym_key.as_json()
+    return out
+
+
+def _raw(key: Ed25519PublicKey | X25519PublicKey) -> str:
     return base64.b64encode(key.public_bytes_raw()).decode()
 
 

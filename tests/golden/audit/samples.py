@@ -19,6 +19,7 @@ from comity.envelope import INQUIRY_TYPE, Envelope, Signature
 from comity.inquiry import Inquiry
 from comity.outcome import Coverage, OutcomeKind
 from comity.purpose import Act, Authority, LegalBasis, PurposeOfUse
+from tests.golden.audit import sealed
 
 HERE = Path(__file__).parent
 AT = dt.datetime(2030, 5, 1, 12, 0, 0, 123_000, tzinfo=dt.UTC)
@@ -150,6 +151,7 @@ def files() -> dict[str, bytes]:
     tree = Tree(map(leaf_hash, entries().values()))
     out["checkpoint"] = Checkpoint(origin=ORIGIN, size=tree.size, root=tree.root()).sign(KEY)
     out["checkpoint-empty"] = Checkpoint(origin=ORIGIN, size=0, root=Tree().root()).sign(KEY)
+    out |= sealed.files(INQUIRY, ENVELOPE, STAMP, ORIGIN, SALT)
     out["log.vkey"] = f"{VerifierKey.of(ORIGIN, KEY.public_key())}\n".encode()
     vectors = [
         {

@@ -30,6 +30,9 @@ def payload_of(data: bytes) -> dict[str, Any]:
     return payload
 
 
+BROKER_WITNESS = keys.new_log_key().public_key()
+
+
 def reason_of(data: bytes, world: World, **kw: Any) -> str:
     with pytest.raises(ConfigError) as refused:
         Directory.parse(data, world.federation.certificate, **kw)
@@ -39,7 +42,10 @@ def reason_of(data: bytes, world: World, **kw: Any) -> str:
 def test_a_directory_comes_back_from_its_file_as_it_was_signed(world: World, tmp_path: Path) -> None:
     log = LogKey(origin="test-exchange/broker/b1", key=LOG, program="broker", id="b1")
     data = world.signed_directory(
-        policy_keys={ALDER: [POLICY]}, logs=[log], witnesses={"alder-1": LOG}, denied=["ab" * 32]
+        policy_keys={ALDER: [POLICY]},
+        logs=[log],
+        witnesses={"alder-1": LOG, "broker/b1": BROKER_WITNESS},
+        denied=["ab" * 32],
     )
     (tmp_path / "directory.json").write_bytes(data)
     (tmp_path / "anchor.pem").write_bytes(certificates.pem(world.federation.certificate))
@@ -54,6 +60,7 @@ def test_a_directory_comes_back_from_its_file_as_it_was_signed(world: World, tmp
     assert d.policy_keys_of(BRAZOS) == ()
     assert d.logs["test-exchange/broker/b1"].key == LOG
     assert d.witnesses["alder-1"] == LOG
+    assert d.witnesses["broker/b1"] == BROKER_WITNESS
     assert d.is_denied("ab" * 32)
     assert not d.is_denied("cd" * 32)
 
@@ -189,6 +196,10 @@ SIGNED_BUT_REFUSED: dict[str, tuple[str, Change]] = {
     "one key for two logs": ("DIRECTORY_SHARED_AUTHORITY", put("logs", value={"a": BROKER_LOG, "b": BROKER_LOG})),
     "a log key that is too short": ("DIRECTORY_VALUE", put("logs", "o", value=BROKER_LOG | {"key": "AAAA"})),
     "a witness that is no node": ("DIRECTORY_UNREGISTERED", put("witnesses", "nowhere-1", value=ED25519)),
+    "a witness that is a broker without a log": (
+        "DIRECTORY_UNREGISTERED", put("witnesses", "broker/b1", value=ED25519)),
+    "one key for two witnesses": (
+        "DIRECTORY_SHARED_AUTHORITY", put("witnesses", value={"alder-1": ED25519, "brazos-1": ED25519})),
     "a witness key with loose base64": ("DIRECTORY_VALUE", put("witnesses", "alder-1", value=ED25519 + "\n")),
     "a fingerprint in capitals": ("DIRECTORY_VALUE", put("denied", value=["AB" * 32])),
     "a deny list that is a table": ("DIRECTORY_VALUE", put("denied", value={})),
