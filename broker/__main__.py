@@ -9,9 +9,13 @@ from pathlib import Path
 import click
 import uvloop
 
+from audit.cosignature import witness_name
 from audit.log import DecisionLog
+from audit.witness import VKEY_NAME, Witness
+from broker.state import folder as kept
 from comity import instants
 from comity.errors import ComityError
+from identity import files
 from identity.folder import IdentityFolder
 from identity.state_folder import make_config
 
@@ -35,7 +39,9 @@ def broker() -> None:
 @click.option("--nodes", default="127.0.0.1:7444", show_default=True, help="HOST:PORT for nodes.")
 @click.option("--admin", default="127.0.0.1:7445", show_default=True, help="Loopback HOST:PORT for health.")
 def init(state: Path, identity: Path, investigators: str, nodes: str, admin: str) -> None:
-    """Make the folder STATE: broker.toml, and an empty decision log with its key.
+    """Make the folder STATE: broker.toml, an empty decision log with its key, and a witness's key and memory.
+
+    Also a folder for the policies that agencies publish.
 
     Example: comity broker init ./broker --identity ./broker-identity
 
@@ -54,7 +60,12 @@ def init(state: Path, identity: Path, investigators: str, nodes: str, admin: str
     )
     origin = f"{folder.spiffe.trust_domain}/broker/{folder.spiffe.id}"
     DecisionLog.create(state, origin=origin, clock=instants.now).close()
-    click.echo(f"Made {state}. Give {state / 'log.vkey'} to the federation's operator, who pins it in the directory.")
+    Witness.create(state, witness_name(folder.spiffe.trust_domain, folder.spiffe.id))
+    files.make_folder(state / kept.FOLDER)
+    click.echo(
+        f"Made {state}. Give {state / 'log.vkey'} and {state / VKEY_NAME} to the federation's operator, who pins them "
+        "in the directory."
+    )
 
 
 @broker.command()

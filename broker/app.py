@@ -10,6 +10,7 @@ import hashlib
 import itertools
 import random
 import signal
+import time
 import uuid
 from collections.abc import Coroutine
 from dataclasses import dataclass
@@ -25,19 +26,24 @@ from audit.log import DecisionLog
 from broker import policies
 from broker.admission import Admission
 from broker.config import BrokerConfig
+from broker.consult import Consulting
 from broker.links import Links
 from broker.ports import Bundles, Presence, Quota, ReplayGuard
+from broker.publish import Publishing
 from broker.rpc.node_link_service import Attachments, NodeLinkService
+from broker.rpc.policy_service import Consultation, PolicyService
 from broker.rpc.search_service import SearchService
 from broker.search import Limits, Search
 from broker.state.inprocess import InProcessBundles, InProcessPresence, InProcessQuota, InProcessReplayGuard
-from broker.state.redis import PREFIX, RedisBundles, RedisPresence, RedisQuota, RedisReplayGuard, SharedRedis
+from broker.state.redis import PREFIX, RedisPresence, RedisQuota, RedisReplayGuard, SharedRedis
+from broker.state.redis_bundles import RedisBundles
+from broker.witnessing import Witnessing
 from comity import instants, logs
 from comity.admin import NOT_SERVING, SERVING, Health
 from comity.decision import Pep
 from comity.errors import ComityError, ConfigError, LogBroken
 from comity.status import ErrorInterceptor
-from comity.v1 import node_link_service_pb2_grpc, search_service_pb2_grpc
+from comity.v1 import node_link_service_pb2_grpc, policy_service_pb2_grpc, search_service_pb2_grpc
 from identity.directory import Directory
 from identity.folder import IdentityFolder
 from identity.tls import server_credentials
@@ -50,10 +56,11 @@ from policies.vocabulary import Vocabulary
 PROCESS_TTL = dt.timedelta(seconds=30)
 PRESENCE_EVERY_S = 10.0
 CHECK_EVERY_S = 0.1
-CHECKED_AT_ONCE = 8
+CHECKED_AT_ONCE = 32
 LAST_WORDS_S = 0.5
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
-SERVICES = ("comity.v1.SearchService", "comity.v1.NodeLinkService")
+RELEASING = ("", "comity.v1.SearchService")  # not serving while nothing may be released
+SERVICES = ("comity.v1.SearchService", "comity.v1.NodeLinkService", "comity.v1.PolicyService")
 OPTIONS: tuple[tuple[str, Any], ...] = (
     ("grpc.so_reuseport", 0),  # else a second broker would silently share the port
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
@@ -113,13 +120,26 @@ class Broker:
         self._stopping = asyncio.Event()
         self._exit_code = 0
         self._tasks: set[asyncio.Task[None]] = set()
-        self._log = DecisionLog.open(state_folder, clock=instants.now, on_broken=self._broken)
+        self._log = DecisionLog.open(
+            state_folder, clock=instants.now, on_broken=self._broken, auditors=self.directory.auditors
+        )
         self._links = Links()
         self._bundles = bundles_of(self.directory, state.shared)
         self._addresses: tuple[str, ...] = ()
         self._credentials = server_credentials(folder, self.directory.agency_authorities)
         self._health = Health(SERVICES)
         self._shadow = Shadow(random.SystemRandom())
+        self._witnessing = Witnessing(
+            state_folder,
+            log=self._log,
+            directory=self.directory,
+            broker=self.id,
+            within_s=config.quorum_within_s,
+            tiles_every_s=config.tiles_every_s,
+            clock=instants.now,
+            seconds=time.monotonic,
+            changed=self._releasing,
+        )
         self._search = self._build_search(folder)
         self._link_service = NodeLinkService(
             Attachments(
@@ -132,6 +152,27 @@ class Broker:
                 broker=self.id,
                 process=self._process,
                 addresses=lambda: self._addresses,
+                witnessing=self._witnessing.exchange,
+            )
+        )
+
+    def _build_policies(self) -> PolicyService:
+        search = self._search
+        return PolicyService(
+            Consultation(
+                directory=self.directory,
+                clock=instants.now,
+                admission=search.admission,
+                quota=search.quota,
+                per_day=self.config.person_per_day,
+                publishing=Publishing(
+                    directory=self.directory,
+                    bundles=self._bundles,
+                    links=self._links,
+                    log=self._log,
+                    clock=instants.now,
+                ),
+                consulting=Consulting(search.decider, self._links, instants.now),
             )
         )
 
@@ -151,6 +192,7 @@ class Broker:
             presence=self._state.presence,
             quota=self._state.quota,
             admission=Admission(total=c.searches, per_agency=c.searches_per_agency, waiting=c.searches_per_agency),
+            gate=self._witnessing.gate,
             limits=Limits(person_per_day=c.person_per_day, agency_per_day=c.agency_per_day),
             clock=instants.now,
             background=self._keep,
@@ -168,15 +210,20 @@ class Broker:
         ]
         admin = grpc.aio.server(options=OPTIONS)
         self._health.add_to(admin)
-        bind(admin, self.config.admin, None)
+        tiles = self._witnessing.tiles
+        admin_port = bind(admin, tiles.grpc_address(self.config.admin), None)
         await self._state.presence.register_process(self._process, PROCESS_TTL)
         await self._refresh()
         await self._pull()
         for server in (*servers, admin):
             await server.start()
+        await tiles.start(self.config.admin, admin_port)
         await self._health.set(SERVING)
+        await self._health.set(NOT_SERVING, RELEASING)
+        self._start(self._witnessing.exchange.run())
         self._start(self._stay_present())
         self._start(self._check_answers())
+        self._start(policies.follow(self._bundles.hints(), self._pull, hint_missed))
         gc.freeze()
         logger.info("serving", investigators=self.config.listen_investigators, nodes=self.config.listen_nodes)
         await self._stopping.wait()
@@ -202,6 +249,8 @@ class Broker:
             await self._state.shared.close()
         if not self._log.broken:
             await self._log.append([stop_entry(**self._run_fields("signal"))])
+        await self._witnessing.tiles.stop()
+        self._witnessing.close()
         await asyncio.to_thread(self._log.close)
         await admin.stop(0)
 
@@ -209,6 +258,7 @@ class Broker:
         server = grpc.aio.server(interceptors=[ErrorInterceptor()], options=OPTIONS)
         if search:
             search_service_pb2_grpc.add_SearchServiceServicer_to_server(SearchService(self._search), server)
+            policy_service_pb2_grpc.add_PolicyServiceServicer_to_server(self._build_policies(), server)
         else:
             node_link_service_pb2_grpc.add_NodeLinkServiceServicer_to_server(self._link_service, server)
         bind(server, address, self._credentials)
@@ -236,14 +286,13 @@ class Broker:
             except ComityError as error:
                 logger.warning("presence not updated", reason=error.reason)
 
-    async def _pull(self) -> None:
-        """Policies that other processes took up, so that a refusal is one here too. Alone, there are none."""
-        if self._state.shared is None:
-            return
+    async def _pull(self, node: str = "") -> None:
+        """Policies that other processes took up, of this node or of all, so that a refusal is one here too."""
         nodes = self.directory.federation.nodes
-        taken = await policies.pull(nodes, self.directory, self._bundles, self._links, instants.now())
+        of = [node] if node in nodes else nodes
+        taken = await policies.pull(of, self.directory, self._bundles, self._links, instants.now(), self._log.append)
         if taken:
-            logger.info("policies taken up from other processes", nodes=len(taken))
+            logger.info("policies taken up from the shared state", nodes=len(taken))
 
     async def _check_answers(self) -> None:
         """What the decider drew is decided by Casbin again, a few at a time, so that searches are not held up."""
@@ -255,6 +304,11 @@ class Broker:
     async def _refresh(self) -> None:
         others = [p for p in await self._state.presence.processes() if p != self._process]
         self._addresses = (self._process, *others)
+
+    def _releasing(self, now: bool) -> None:
+        """Whoever watches the health hears whether searches are answered."""
+        if not self._stopping.is_set():
+            self._start(self._health.set(SERVING if now else NOT_SERVING, RELEASING))
 
     def _broken(self, error: LogBroken) -> None:
         """Nothing may be released any more: the process ends, and does not try again."""
@@ -273,6 +327,11 @@ class Broker:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("background work failed", kind=type(error).__name__)
+
+
+def hint_missed(node: str, error: Exception) -> None:
+    """Say that a hint came to nothing."""
+    logger.warning("hint not followed", node=node, kind=type(error).__name__)
 
 
 def decider_of(directory: Directory, shadow: Shadow | None = None) -> Decider:

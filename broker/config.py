@@ -36,6 +36,10 @@ class BrokerConfig:
     agency_per_day: int = 50_000
     # Seconds that running searches may take to end when the broker stops.
     stop_grace_s: float = 10.0
+    # Seconds after which a witness's last cosignature counts no more; with too few of them nothing is released.
+    quorum_within_s: float = 900.0
+    # Seconds between publications of the decision log's tiles, which the admin port then serves by HTTP; 0: not at all.
+    tiles_every_s: float = 0.0
 
     @classmethod
     def load(cls, state: Path) -> BrokerConfig:
@@ -55,4 +59,6 @@ class BrokerConfig:
             raise ConfigError(f"{path}: admin must be on loopback")
         for key in ("listen_investigators", "listen_nodes"):
             config.address(getattr(loaded, key), key=key)
+        if loaded.quorum_within_s < 1 or loaded.tiles_every_s < 0:
+            raise ConfigError(f"{path}: quorum_within_s must be 1 or more, tiles_every_s 0 or more")
         return loaded

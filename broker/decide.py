@@ -13,6 +13,7 @@ from broker.ports import Quota
 from comity.decision import NO_OBLIGATIONS, Decision, Effect
 from comity.federation import Federation
 from policies.decide import Decider
+from policies.published import NO_POLICY, with_expiry
 from policies.question import question_of
 
 
@@ -22,7 +23,7 @@ def decide(
     """One ruling a target, in the inquiry's order; every node of the federation, sorted, if it names none."""
     targets = requester.verified.inquiry.targets or tuple(sorted(federation.nodes))
     question = question_of(requester.verified, now)
-    return tuple(_ruling(d) for d in decider.decide(question, links.with_policies(targets, now)))
+    return tuple(_ruling(d, links) for d in decider.decide(question, links.with_policies(targets, now)))
 
 
 async def within_quotas(
@@ -67,7 +68,9 @@ def _quota_spent(decision: Decision, rule: str, most: int) -> Decision:
     )
 
 
-def _ruling(decision: Decision) -> Ruling:
+def _ruling(decision: Decision, links: Links) -> Ruling:
+    if decision.reason_code == NO_POLICY:
+        decision = with_expiry(decision, links.published(decision.node))
     if decision.permitted:
         return Permit(decision)
     return Awaiting(decision) if decision.pending else Deny(decision)

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 from collections.abc import Callable, Iterable, Iterator
 
-from broker.model import Answer, Lost, Work
+from broker.model import Answer, End, Lost, ShowPolicy, Work
 from policies.engine import Policy
 from policies.published import Published
 
 Sink = Callable[[Answer | Lost], None]
-Wire = Callable[[Work | str], None]  # a piece of work, or the id of one to cancel
+Item = Work | str | ShowPolicy | End  # a text is the id of a work to cancel
+Wire = Callable[[Item], None]
 
 
 class Link:
-    """One attached node. `published` is the policy its agency signed; `wire` queues for its stream, never blocking."""
+    """One attached node. `published` is the policy that it showed; `wire` queues for its stream, never blocking.
 
-    def __init__(self, node: str, published: Published, wire: Wire) -> None:
+    `stale`: its agency has published a newer one, by which is decided until the node shows that too.
+    """
+
+    def __init__(self, node: str, published: Published, wire: Wire, *, stale: bool = False) -> None:
         self.node = node
         self.published = published
+        self.stale = stale
         self._wire = wire
         self._waiting: dict[str, tuple[Work, Sink]] = {}
 
@@ -49,6 +55,14 @@ class Link:
         found[1](answer)
         return True
 
+    def ask_policy(self) -> None:
+        """Have the node look for a new policy and show the one in force."""
+        self._wire(ShowPolicy())
+
+    def end(self, reason: str) -> None:
+        """End the stream."""
+        self._wire(End(reason))
+
     def lost(self, reason: str) -> None:
         """The stream has ended: whoever waits is told that the node may have searched."""
         waiting, self._waiting = self._waiting, {}
@@ -66,17 +80,20 @@ class Links:
     def __init__(self) -> None:
         self._links: dict[str, Link] = {}
         self._published: dict[str, Published] = {}
+        self._minimum: dict[str, int] = {}
+        self._locks: dict[str, asyncio.Lock] = {}
 
     def attach(self, link: Link) -> Link | None:
         """Take up `link`. Returns the one it replaces, if the node was attached already."""
         old = self._links.get(link.node)
         self._links[link.node] = link
-        self._published[link.node] = link.published
+        if not link.stale:
+            self._published[link.node] = link.published
         return old
 
     def take_up(self, link: Link, published: Published) -> None:
         """A new policy of an attached node; nothing more happens if the link is no longer its node's."""
-        link.published = published
+        link.published, link.stale = published, False
         if self._links.get(link.node) is link:
             self._published[link.node] = published
 
@@ -84,11 +101,28 @@ class Links:
         """The latest policy that is known of the node."""
         return self._published.get(node)
 
-    def learn(self, published: Published) -> None:
-        """A policy that another process took up; an attached node's own word, if not older, goes before it."""
-        known = self._published.get(published.node)
+    def taking_up(self, node: str) -> asyncio.Lock:
+        """Held while a policy of the node is taken up, so that it is recorded once, whichever way it came first."""
+        return self._locks.setdefault(node, asyncio.Lock())
+
+    def learn(self, published: Published, minimum: int = 0) -> None:
+        """A policy that somebody else than the node brought; an attached node's own word, if not older, goes before it.
+
+        Versions below `minimum` are revoked: a node that stands under one is let go.
+        """
+        node = published.node
+        known, link = self._published.get(node), self._links.get(node)
         if known is None or known.version < published.version:
-            self._published[published.node] = published
+            self._published[node] = published
+            if link is not None:
+                link.stale = True
+        self._minimum[node] = max(minimum, self._minimum.get(node, 0))
+        if link is not None and link.published.version < self._minimum[node]:
+            link.end("POLICY_REVOKED")
+
+    def known(self, nodes: Iterable[str]) -> dict[str, tuple[int, int]]:
+        """Of each node with a known policy: its version, and the least that is not revoked."""
+        return {n: (p.version, self._minimum.get(n, 0)) for n in nodes if (p := self._published.get(n)) is not None}
 
     def detach(self, link: Link) -> bool:
         """Forget `link`. False if another has replaced it."""

@@ -129,6 +129,18 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
+class ShowPolicy:
+    """Asks a node to look for a new policy and to say hello with the one in force."""
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """Ends a node's stream after what is queued on it."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Lost:
     """The link to a node broke, or brought nonsense, while it worked."""
 

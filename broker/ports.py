@@ -20,4 +20,24 @@ class OutcomeSigner(Protocol):
         ...
 
 
-__all__ = ["Bundles", "Clock", "OutcomeSigner", "Presence", "Quota", "ReplayGuard"]
+class ReleaseGate(Protocol):
+    """Says whether enough others have seen the log that what is in it may be acted on."""
+
+    async def opened(self, within_s: float) -> None:
+        """Return if anything may be released; a wait of at most `within_s` seconds while the program starts.
+
+        Raises:
+            Unavailable: nothing may be.
+        """
+        ...
+
+    def check(self) -> None:
+        """Return if anything may be released now.
+
+        Raises:
+            Unavailable: nothing may be.
+        """
+        ...
+
+
+__all__ = ["Bundles", "Clock", "OutcomeSigner", "Presence", "Quota", "ReleaseGate", "ReplayGuard"]

@@ -35,6 +35,7 @@ async def record(
             directory_version=directory_version,
             preview=preview,
             received_from=str(v.requester.spiffe),
+            disclosures=v.disclosures,
         )
     ]
     drafts += [

@@ -37,7 +37,7 @@ from broker.model import (
     is_permit,
 )
 from broker.own import OwnOutcomes
-from broker.ports import Clock, OutcomeSigner, Presence, Quota, ReplayGuard
+from broker.ports import Clock, OutcomeSigner, Presence, Quota, ReleaseGate, ReplayGuard
 from broker.record import record, record_outcomes, record_rejection
 from comity.decision import Decision
 from comity.errors import Exhausted, InvalidInput, NotAuthentic, Unavailable
@@ -69,6 +69,7 @@ class Search:
     presence: Presence
     quota: Quota
     admission: Admission
+    gate: ReleaseGate
     limits: Limits
     clock: Clock
     background: Callable[[asyncio.Task[None]], None]
@@ -78,10 +79,12 @@ class Search:
 
         Raises:
             NotAuthentic, InvalidInput: step 1; recorded as a rejection.
-            Exhausted, Unavailable, LogBroken: nothing was asked, or nothing more is released.
+            Exhausted, Unavailable, LogBroken: nothing was asked, or nothing more is released; Unavailable also while
+                too few witnesses have seen the log.
         """
         loop = asyncio.get_running_loop()
         async with self.admission.enter(call.peer.agency):
+            await self.gate.opened(call.deadline - loop.time())
             await self._within_quota(call)
             requester = await self._authenticate(call)  # 1
             receipts = await self._decide_and_record(call, requester, preview=False)  # 2, 3
@@ -99,6 +102,7 @@ class Search:
                         # Shielded: what a node answered is recorded even if the caller leaves at this moment.
                         await asyncio.shield(record_outcomes(self.log, requester, ready, deadline_s=None))  # 11
                         outcomes += [(a.kind, a.count) for a in ready]
+                        self.gate.check()
                         yield Released(answers=ready)  # 12
             finally:
                 self._abandon(dispatch, requester, own)
@@ -111,6 +115,7 @@ class Search:
             NotAuthentic, InvalidInput, Exhausted, Unavailable, LogBroken: as `run`.
         """
         async with self.admission.enter(call.peer.agency):
+            await self.gate.opened(call.deadline - asyncio.get_running_loop().time())
             await self._within_quota(call)
             requester = await self._authenticate(call)
             receipts = await self._decide_and_record(call, requester, preview=True)

@@ -27,7 +27,9 @@ class Health:
         reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
         channelz.add_channelz_servicer(server)
 
-    async def set(self, status: health_pb2.HealthCheckResponse.ServingStatus.ValueType) -> None:
-        """Every service is now SERVING or NOT_SERVING."""
-        for service in self._services:
+    async def set(
+        self, status: health_pb2.HealthCheckResponse.ServingStatus.ValueType, services: Iterable[str] = ()
+    ) -> None:
+        """These services, every one if none is named, are now SERVING or NOT_SERVING."""
+        for service in tuple(services) or self._services:
             await self._servicer.set(service, status)

@@ -67,6 +67,17 @@ class Obligations:
             breadth=_least(self.breadth, other.breadth),
         )
 
+    def to_message(self) -> decision_pb2.Obligations:
+        """The wire form."""
+        return decision_pb2.Obligations(
+            window_days=self.window_days,
+            redaction=self.redaction.value,  # type: ignore[arg-type]  # the numbers are the wire's
+            approval=self.approval,
+            warrant=self.warrant,
+            quota_per_day=self.quota_per_day,
+            breadth=self.breadth,
+        )
+
     def as_json(self) -> dict[str, object]:
         """Only what limits, for logs and `--json`: a key that is absent does not bind."""
         out: dict[str, object] = {}
@@ -105,7 +116,8 @@ class Decision:
     """Whether one node may be asked. `approved` says that a valid supervisor's signature was there.
 
     `reason_code` is stable and upper case: PERMITTED, DENIED_BY_RULE, NO_RULE_ALLOWS, NOT_REGISTERED,
-    WARRANT_REQUIRED, NO_POLICY, INDETERMINATE, QUOTA_SPENT, BREADTH_SPENT, POLICY_CHANGED, OBLIGATION_UNKNOWN.
+    WARRANT_REQUIRED, NO_POLICY, POLICY_EXPIRED, INDETERMINATE, QUOTA_SPENT, BREADTH_SPENT, POLICY_CHANGED,
+    OBLIGATION_UNKNOWN.
     `policy_digest` and `federation_digest` are SHA-256 in hex, empty where there was none. `quotas`: each rule that
     limits searches a day, with its limit; not on the wire.
     """
@@ -135,8 +147,7 @@ class Decision:
 
     def to_message(self) -> decision_pb2.Decision:
         """The wire form."""
-        o = self.obligations
-        message = decision_pb2.Decision(
+        return decision_pb2.Decision(
             decision_id=self.decision_id,
             node=self.node,
             effect=_EFFECT[self.effect],
@@ -147,18 +158,10 @@ class Decision:
                 decision_pb2.MatchedRule(rule=r.rule, effect=r.effect, basis=r.basis, layer=r.layer.value)
                 for r in self.rules
             ],
-            obligations=decision_pb2.Obligations(
-                window_days=o.window_days,
-                redaction=o.redaction.value,  # type: ignore[arg-type]  # the numbers are the wire's
-                approval=o.approval,
-                warrant=o.warrant,
-                quota_per_day=o.quota_per_day,
-                breadth=o.breadth,
-            ),
+            obligations=self.obligations.to_message(),
             reason_code=self.reason_code,
             reason=self.reason,
         )
-        return message
 
 
 _EFFECT = {Effect.PERMIT: decision_pb2.EFFECT_PERMIT, Effect.DENY: decision_pb2.EFFECT_DENY}

@@ -17,6 +17,7 @@ TRAINING = ("training", "partial-plates")
 IDENTIFIER = re.compile(r"[a-z0-9][a-z0-9-]{0,62}\Z")
 JURISDICTION = re.compile(r"[a-z0-9][a-z0-9-]*(/[a-z0-9][a-z0-9-]*){0,6}\Z")
 PERSON = re.compile(r"spiffe://([a-z0-9][a-z0-9-]{0,62})/person/[a-z0-9][a-z0-9-]{0,62}\Z")
+MAX_WITNESSES = 16  # a note with more than 100 signatures is refused by other implementations
 MAX_DEPTH = 8  # Casbin stops following roles, silently, after ten
 
 
@@ -295,6 +296,10 @@ class _Reader:
         for w in f.witnesses:
             if w not in f.nodes:
                 self.no("federation.witnesses", f"{w} is no node")
+        if len(f.witnesses) > MAX_WITNESSES or len(set(f.witnesses)) != len(f.witnesses):
+            self.no("federation.witnesses", f"must be at most {MAX_WITNESSES}, each once")
+        if f.quorum > len(f.witnesses):
+            self.no("federation.quorum", "must not be more than there are witnesses")
         for a in f.agreements:
             if a.from_agency not in f.agencies or a.to_agency not in f.agencies:
                 self.no("agreement", "names an agency that is not registered")

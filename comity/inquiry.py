@@ -6,13 +6,12 @@ import datetime as dt
 import re
 import secrets
 import uuid
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.timestamp_pb2 import Timestamp
-from google.protobuf.unknown_fields import UnknownFieldSet
 
 from comity import commitment, instants
 from comity.errors import InvalidInput, Violation
@@ -116,8 +115,8 @@ class Disclosure:
     """One salt and value, to be checked against the commitment of that label."""
 
     label: str
-    salt: bytes
-    value: bytes
+    salt: bytes = field(repr=False)
+    value: bytes = field(repr=False)
 
     @classmethod
     def fresh(cls, label: str, value: bytes) -> Disclosure:
@@ -128,6 +127,11 @@ class Disclosure:
     def commitment(self) -> bytes:
         """What stands for it in the inquiry."""
         return commitment.commit(self.label, self.salt, self.value)
+
+    @classmethod
+    def of(cls, message: inquiry_pb2.Disclosure) -> Disclosure:
+        """What the wire form says; nothing is checked."""
+        return cls(label=message.label, salt=message.salt, value=message.value)
 
     def to_message(self) -> inquiry_pb2.Disclosure:
         """The wire form."""
@@ -226,15 +230,10 @@ def has_unknown_fields(message: Message) -> bool:
 
     What it cannot read could be a condition on what it can: whoever decides refuses it.
     """
-    if len(UnknownFieldSet(message)):
-        return True
-    for field, value in message.ListFields():
-        if field.message_type is None:
-            continue
-        items: Sequence[Message] = value if field.is_repeated else (value,)
-        if any(has_unknown_fields(item) for item in items):
-            return True
-    return False
+    known = type(message)()
+    known.CopyFrom(message)
+    known.DiscardUnknownFields()  # of all messages inside too
+    return known.ByteSize() != message.ByteSize()
 
 
 class _Reader:

@@ -18,6 +18,15 @@ def encode(value: Any) -> bytes:
         TypeError: outside the profile.
     """
     check(value)
+    return write(value)
+
+
+def write(value: Any) -> bytes:
+    """As `encode`, of a value that was made or checked to be inside the profile before.
+
+    Raises:
+        TypeError: text that is not Unicode.
+    """
     return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
 
 

@@ -71,7 +71,8 @@ class Coverage:
 class Outcome:
     """One target's outcome. The fields that a kind does not use are empty.
 
-    `reason_code` is stable and upper case, `reason` a sentence for people.
+    `reason_code` is stable and upper case, `reason` a sentence for people. `obligations`: what bound a node that
+    searched; None if nothing did.
     """
 
     inquiry_id: str
@@ -88,6 +89,7 @@ class Outcome:
     role: str = ""
     agency: str = ""
     last_attached_at: dt.datetime | None = None
+    obligations: decision_pb2.Obligations | None = None
 
     def encode(self) -> bytes:
         """The payload to sign."""
@@ -97,6 +99,7 @@ class Outcome:
             node=self.node,
             decided_at=instants.to_wire(self.decided_at),
             policy_digest=self.policy_digest,
+            obligations=self.obligations,
         )
         coverage = self.coverage.to_message() if self.coverage else None
         match self.kind:
@@ -167,6 +170,7 @@ class Outcome:
             role=getattr(result, "role", ""),
             agency=getattr(result, "agency", ""),
             last_attached_at=instants.from_wire(m.unreachable.last_attached_at) if unreachable else None,
+            obligations=m.obligations if m.HasField("obligations") else None,
         )
 
 

@@ -14,19 +14,22 @@ import orjson
 import setproctitle
 import uvloop
 
+from audit.cosignature import witness_name
 from audit.entry import Draft
 from audit.log import DecisionLog
+from audit.witness import VKEY_NAME, Witness
 from comity import instants
-from comity.errors import ComityError, NotYet
+from comity.errors import ComityError
 from comity.plate import Plate
 from identity.folder import IdentityFolder
 from identity.state_folder import make_config
 from node import counters
+from node.copy_command import copy, make_store
 from node.holds import HOLD, PRESERVATION, PRESERVATION_DAYS, Holds
 from node.ingest_commands import ingest, replay
+from node.store.choose import DEFAULT, StoreAt
 from node.store.held import FILE as HELD_FILE
 from node.store.held import Held, Scope
-from node.store.sqlite import SqliteStore
 from node.store.status import SET_ASIDE
 
 FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -47,25 +50,56 @@ def node() -> None:
 
 @node.command()
 @click.argument("state", type=FOLDER)
-@click.option("--identity", type=FOLDER, required=True, help="The node's identity folder.")
-@click.option("--broker", "brokers", multiple=True, required=True, help="HOST:PORT to attach to; may be repeated.")
+@click.option("--identity", type=FOLDER, help="The node's identity folder.")
+@click.option("--broker", "brokers", multiple=True, help="HOST:PORT to attach to; may be repeated.")
 @click.option("--ingest", default="", help="HOST:PORT for this agency's cameras. Default: files only.")
 @click.option("--admin", default="", help="Loopback HOST:PORT for health. Default: none.")
-def init(state: Path, identity: Path, brokers: tuple[str, ...], ingest: str, admin: str) -> None:
-    """Make the folder STATE: node.toml, an empty detection store, and an empty decision log with its key.
+@click.option("--store", "url", default=DEFAULT, show_default=True, help="sqlite:FOLDER or postgresql://USER@HOST/DB.")
+@click.option("--store-password-file", default="", help="The database's password, mode 0600. Default: PGPASSWORD.")
+@click.option("--migrate", is_flag=True, help="STATE is there: bring its store to this version's form.")
+def init(
+    state: Path,
+    identity: Path | None,
+    brokers: tuple[str, ...],
+    ingest: str,
+    admin: str,
+    url: str,
+    store_password_file: str,
+    migrate: bool,
+) -> None:
+    """Make the folder STATE: node.toml, an empty detection store, an empty decision log with its key, and a witness's
+    key and memory.
 
     Example: comity node init ./node --identity ./node-identity --broker broker.example:7444
 
     Exit codes: 0 made, 1 refused (something is there already), 2 wrong usage.
     """
+    if migrate:
+        click.echo(f"The store is {make_store(state)} versions further.")
+        return
+    if identity is None or not brokers:
+        raise click.UsageError("give --identity and --broker, or --migrate for a STATE that is there")
     folder = IdentityFolder.load(identity)
     values: dict[str, str | list[str]] = {"identity": str(identity.resolve()), "brokers": list(brokers)}
-    values |= {k: v for k, v in (("ingest", ingest), ("admin", admin)) if v}
+    if store_password_file:
+        store_password_file = str(Path(store_password_file).resolve())
+    some = (("ingest", ingest), ("admin", admin), ("store_password_file", store_password_file))
+    values |= {k: v for k, v in some if v}
+    values |= {} if url == DEFAULT else {"store": url}
+    at = StoreAt.parse(url, state, password_file=store_password_file)
+    name = folder.spiffe
+    if at.folder is None:  # first: a server that refuses shall leave no half-made folder
+        at.create(agency=name.trust_domain, node=name.id, now=instants.now())
     make_config(state, "node.toml", values)
-    SqliteStore.create(state / "store")
+    if at.folder is not None:
+        at.create(agency=name.trust_domain, node=name.id, now=instants.now())
     origin = f"{folder.spiffe.trust_domain}/node/{folder.spiffe.id}"
     DecisionLog.create(state, origin=origin, clock=instants.now).close()
-    click.echo(f"Made {state}. Give {state / 'log.vkey'} to the federation's operator, who pins it in the directory.")
+    Witness.create(state, witness_name(folder.spiffe.trust_domain, folder.spiffe.id))
+    click.echo(
+        f"Made {state}. Give {state / 'log.vkey'} and {state / VKEY_NAME} to the federation's operator, who pins them "
+        "in the directory."
+    )
 
 
 @node.command()
@@ -165,6 +199,7 @@ def purge(state: Path, dry_run: bool, as_json: bool) -> None:
     click.echo(f"{report.rows} detections {verb}, {report.held} of them kept for a hold")
 
 
+node.add_command(copy)
 node.add_command(ingest)
 node.add_command(replay)
 
@@ -309,16 +344,6 @@ def recorder(log: DecisionLog) -> Callable[[Draft], None]:
         await log.append([draft])
 
     return lambda draft: asyncio.run(append(draft))
-
-
-def _not_yet(name: str, what: str) -> None:
-    @node.command(name=name, context_settings={"ignore_unknown_options": True}, help=f"Not yet: {what}.")
-    @click.argument("args", nargs=-1, type=click.UNPROCESSED)
-    def refuse(args: tuple[str, ...]) -> None:  # noqa: ARG001
-        raise NotYet(f"comity node {name} is not there yet: {what}")
-
-
-_not_yet("copy", "moving to another store")
 
 
 def main() -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import datetime as dt
 from typing import Protocol
 
-from comity.decision import Decision, Effect, Pep
+from comity.decision import NO_OBLIGATIONS, Decision, Effect, Pep
 from comity.envelope import OUTCOME_TYPE, Envelope
 from comity.outcome import Outcome, OutcomeKind
+from comity.v1 import decision_pb2
 from node.model import Found, OwnReceipt, Signed
 
 
@@ -44,13 +45,20 @@ class Answers:
             detections=found.detections,
             reason_code=found.reason_code,
             reason=found.reason,
+            obligations=_bound_by(receipt),
         )
         return self._sign(outcome, receipt)
 
     def withheld(self, receipt: OwnReceipt, reason_code: str, reason: str) -> Signed:
         """`withheld`: permitted, but what was asked may not be told."""
         digest = receipt.decision.policy_digest
-        outcome = self._outcome(OutcomeKind.WITHHELD, policy_digest=digest, reason_code=reason_code, reason=reason)
+        outcome = self._outcome(
+            OutcomeKind.WITHHELD,
+            policy_digest=digest,
+            reason_code=reason_code,
+            reason=reason,
+            obligations=_bound_by(receipt),
+        )
         return self._sign(outcome, receipt)
 
     def not_permitted(self, receipt: OwnReceipt) -> Signed:
@@ -111,3 +119,8 @@ class Answers:
             envelope=envelope.encode(),
             receipt=receipt,
         )
+
+
+def _bound_by(receipt: OwnReceipt) -> decision_pb2.Obligations | None:
+    obligations = receipt.decision.obligations
+    return None if obligations == NO_OBLIGATIONS else obligations.to_message()

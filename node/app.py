@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime as dt
 import gc
 import signal
@@ -42,18 +43,20 @@ from node.ingest import Ingester
 from node.intake import IMAGES_FOLDER, Intake
 from node.kept import Kept
 from node.policy import OwnPolicy
+from node.quota import Quotas
 from node.retention import ClockGuard, Retention
 from node.rpc.ingest_service import IngestService
 from node.search import Search
+from node.store.choose import StoreAt
+from node.store.keeping import KeptStore
 from node.store.rules import parse_rules
-from node.store.sqlite import SqliteStore
+from node.witnessing import Witnessing
 from policies.decide import Decider
 from policies.engine import compiled
 from policies.packs import load_packs
 from policies.retention import retention_s
 from policies.vocabulary import Vocabulary
 
-STORE_FOLDER = "store"
 SET_ASIDE_FOLDER = "set-aside"
 SEAL_EVERY_S = 60.0
 PROVE_EVERY_S = 86_400.0
@@ -72,7 +75,7 @@ class Parts:
     node: str
     agency: str
     retention_s: int
-    store: SqliteStore
+    store: KeptStore
     ingester: Ingester
     counters: Counters
     holds: Holds
@@ -94,7 +97,10 @@ class Parts:
             min(config.retention_s or registered.retention_s, registered.retention_s), registered.presets
         )
         rules = parse_rules(config.retention_rules)
-        store = SqliteStore.open(state / STORE_FOLDER, retention_s=retention, clock=instants.now, rules=rules)
+        at = StoreAt.parse(config.store, state, password_file=config.store_password_file)
+        store = at.open(
+            agency=registered.agency, node=registered.id, retention_s=retention, clock=instants.now, rules=rules
+        )
         counters = Counters(state / COUNTERS_FILE)
         images = Images(state / IMAGES_FOLDER) if config.image_retention_s else None
         ingester = Ingester(
@@ -144,9 +150,12 @@ class NodeProgram:
         self._parts = p = Parts.open(state)
         self._stopping = asyncio.Event()
         self._exit_code = 0
-        self._log = DecisionLog.open(state, clock=instants.now, on_broken=self._broken)
+        self._policy_due = asyncio.Event()
+        self._looking = asyncio.Lock()
+        self._log = DecisionLog.open(state, clock=instants.now, on_broken=self._broken, auditors=p.directory.auditors)
         self._policy = OwnPolicy.load(state / policy.FILE, p.directory, p.node, instants.now())
         self._kept = Kept(state)
+        self._quotas = Quotas(state)
         self._health = Health(["comity.v1.IngestService"] if p.config.ingest else [])
         federation = p.directory.federation
         federation_policy = compiled(load_packs(federation.presets), Vocabulary.of(federation))
@@ -160,16 +169,28 @@ class NodeProgram:
             log=self._log,
             store=p.store,
             kept=self._kept,
+            quotas=self._quotas,
             signer=p.folder.signer,
             clock=instants.now,
             new_id=_new_id,
             say_hello=self._say_hello,
+        )
+        self._witnessing = Witnessing(
+            state,
+            log=self._log,
+            directory=p.directory,
+            node=p.node,
+            tiles_every_s=p.config.tiles_every_s,
+            clock=instants.now,
+            seconds=time.monotonic,
         )
         attachment = Attachment(
             credentials=client_credentials(p.folder),
             hello=self._hello,
             run=self._search.run,
             on_broken=self._stopping.set,
+            witnessing=self._witnessing.exchange,
+            look=self._look_for_policy,
         )
         self._brokers = Brokers(p.config.brokers, attachment)
         self._intake = Intake.open(
@@ -191,15 +212,18 @@ class NodeProgram:
         loop = asyncio.get_running_loop()
         for sign in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(sign, self._stopping.set)
+        loop.add_signal_handler(signal.SIGHUP, self._policy_due.set)
         await self._log.append([start_entry(**self._run_fields("")), policy.taken_up_entry(self._policy.published)])
         servers = self._servers()
         for server in servers:
             await server.start()
+        if self._parts.config.admin:
+            await self._witnessing.tiles.start(self._parts.config.admin, self._admin_port)
         await self._intake.start()
         self._brokers.start()
         await self._health.set(SERVING)
         self._loop = loop
-        jobs = (self._renew_policy, self._purge, self._seal)
+        jobs = (self._renew_policy, self._purge, self._seal, self._witnessing.exchange.run)
         tasks = [asyncio.ensure_future(kept_up(job, RESTART_AFTER_S)) for job in jobs]
         gc.freeze()
         logger.info("serving", brokers=self._parts.config.brokers, policy=self._policy.published.policy.digest[:12])
@@ -216,8 +240,11 @@ class NodeProgram:
             await server.stop(2.0 if not self._exit_code else 0.0)
         if not self._log.broken:
             await self._log.append([stop_entry(**self._run_fields("signal"))])
+        await self._witnessing.tiles.stop()
+        self._witnessing.close()
         await asyncio.to_thread(self._log.close)
         self._kept.close()
+        self._quotas.close()
         self._parts.store.close()  # a seal that is under way ends with STORE_CLOSED and is done again next time
         self._housekeeper.shutdown(wait=False, cancel_futures=True)
         return self._exit_code
@@ -234,7 +261,7 @@ class NodeProgram:
         if p.config.admin:
             admin = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
             self._health.add_to(admin)
-            _bind(admin, p.config.admin, None)
+            self._admin_port = _bind(admin, self._witnessing.tiles.grpc_address(p.config.admin), None)
             out.append(admin)
         return out
 
@@ -250,13 +277,27 @@ class NodeProgram:
 
     async def _renew_policy(self) -> None:
         while True:
-            await asyncio.sleep(self._parts.config.renew_every_s)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._parts.config.renew_every_s):
+                    await self._policy_due.wait()
+            self._policy_due.clear()
             try:
-                if await self._policy.renew(self._log, instants.now()):
-                    logger.info("policy taken up", policy=self._policy.published.policy.digest[:12])
-                    self._brokers.renew()
+                await self._look_for_policy()
             except ComityError as error:
                 logger.warning("policy not renewed", reason=error.reason)
+
+    async def _look_for_policy(self) -> bool:
+        """True if there was a new policy file, which is in force now and was told to every broker.
+
+        Raises:
+            Unavailable, Exhausted, LogBroken: it could not be recorded, and so was not taken up.
+        """
+        async with self._looking:
+            if not await self._policy.renew(self._log, instants.now()):
+                return False
+            logger.info("policy taken up", policy=self._policy.published.policy.digest[:12])
+            self._brokers.renew()
+            return True
 
     async def _purge(self) -> None:
         """What is past its retention leaves the disk; a log entry an hour says how much."""
@@ -330,12 +371,11 @@ def _new_id() -> str:
     return str(uuid.uuid4())
 
 
-def _bind(server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials | None) -> None:
+def _bind(server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials | None) -> int:
     try:
         if credentials is None:
-            server.add_insecure_port(address)
-        else:
-            server.add_secure_port(address, credentials)
+            return server.add_insecure_port(address)
+        return server.add_secure_port(address, credentials)
     except RuntimeError:
         raise ConfigError(f"cannot listen on {address}: is another program there?", reason="ADDRESS_TAKEN") from None
 

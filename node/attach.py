@@ -12,16 +12,20 @@ from typing import Any
 import grpc
 import structlog
 
-from comity.errors import LogBroken
+from audit.exchange import Exchange, Send
+from audit.witness import ToWitness, Witnessed
+from comity.errors import InvalidInput, LogBroken
 from comity.outcome import KIND_TO_WIRE
 from comity.v1 import node_link_service_pb2 as pb2
 from comity.v1 import node_link_service_pb2_grpc as pb2_grpc
 from node.model import BrokerReceipt, Signed, Work
+from node.witnessing import peer_of
 
 CHUNK_BYTES = 64 * 1024  # so that answers share the stream fairly
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.2, 0.8
 REFUSED_WAIT_S = 10.0  # a broker that said no says so again until somebody mends it
 WELCOME_WITHIN_S = 10.0
+SHOW_EVERY_S = 1.0
 MOST_AT_ONCE = 64
 MOST_WAITING = 1024
 MOST_WORK_BYTES = 256 * 1024  # an inquiry with all its signatures and its receipt is about 150 kB at most
@@ -43,14 +47,24 @@ logger = structlog.get_logger("attach")
 Run = Callable[[Work, str], Awaitable[Signed]]
 
 
+async def nothing_new() -> bool:
+    """False: no policy was looked for."""
+    return False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attachment:
-    """What it takes to attach. `hello` makes the first item, with the policy in force; `run` answers work."""
+    """What it takes to attach. `hello` makes the first item, with the policy in force; `run` answers work.
+
+    `look`: looks for a new policy, and is true if every broker has been told of one.
+    """
 
     credentials: grpc.ChannelCredentials
     hello: Callable[[], pb2.Hello]
     run: Run
     on_broken: Callable[[], None]
+    look: Callable[[], Awaitable[bool]] = nothing_new
+    witnessing: Exchange | None = None
 
 
 class Attached:
@@ -66,6 +80,7 @@ class Attached:
         self._tasks: set[asyncio.Task[None]] = set()
         self._at_once = asyncio.Semaphore(MOST_AT_ONCE)
         self._leaving = False
+        self._shown_at = -SHOW_EVERY_S
 
     async def run(self) -> None:
         """Attach, and attach again whenever it ends, until `leave`."""
@@ -100,6 +115,7 @@ class Attached:
 
     async def _attach(self) -> None:
         self._outgoing = asyncio.Queue()
+        witnessing, witness = self._attachment.witnessing, _witness(self._outgoing)
         async with grpc.aio.secure_channel(self.address, self._attachment.credentials, OPTIONS) as channel:
             call = pb2_grpc.NodeLinkServiceStub(channel).Attach(self._requests())
             silent = asyncio.get_running_loop().call_later(WELCOME_WITHIN_S, call.cancel)
@@ -110,6 +126,8 @@ class Attached:
                         if item.WhichOneof("item") == "welcome":
                             silent.cancel()
                             broker = item.welcome.broker
+                            if witnessing:
+                                witnessing.attached(peer_of(broker), witness)
                         self._take(item, broker)
             except asyncio.CancelledError:
                 task = asyncio.current_task()
@@ -120,6 +138,8 @@ class Attached:
                 logger.warning("not attached", broker=self.address, code="NO_WELCOME")
             finally:
                 silent.cancel()
+                if witnessing:
+                    witnessing.detached(peer_of(broker), witness)
 
     async def _requests(self) -> AsyncIterator[pb2.AttachRequest]:
         yield pb2.AttachRequest(items=[pb2.NodeItem(hello=self._attachment.hello())])
@@ -145,10 +165,43 @@ class Attached:
                 self._start(item.work, broker)
             case "cancel":
                 self._running.pop(item.cancel.inquiry_id, None)
+            case "to_witness" | "witnessed":
+                self._witness(item, broker)
+            case "show_policy":
+                self._show()
             case "goodbye":
                 logger.info("broker says goodbye", broker=broker, reason=item.goodbye.reason)
             case _:
                 pass  # heartbeats, and what a later broker may say
+
+    def _witness(self, item: pb2.BrokerItem, broker: str) -> None:
+        witnessing, peer = self._attachment.witnessing, peer_of(broker)
+        if witnessing is None:
+            return
+        try:
+            if item.HasField("to_witness"):
+                witnessing.asked(peer, ToWitness.parse(item.to_witness), _witness(self._outgoing))
+            else:
+                witnessing.answered(peer, Witnessed.parse(item.witnessed))
+        except InvalidInput as error:
+            logger.warning("broker shows no head", broker=broker, reason=error.reason)
+
+    def _show(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if now - self._shown_at >= SHOW_EVERY_S:  # a broker that asks and asks costs no more than that
+            self._shown_at = now
+            task = asyncio.ensure_future(self._look_and_say())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _look_and_say(self) -> None:
+        try:
+            told = await self._attachment.look()
+        except Exception as error:  # what is in force is shown whatever lies in the folder
+            logger.warning("policy not looked for", kind=type(error).__name__)
+            told = False
+        if not told:
+            self.renew()
 
     def _start(self, work: pb2.Work, broker: str) -> None:
         if len(self._tasks) >= MOST_WAITING or work.ByteSize() > MOST_WORK_BYTES:
@@ -192,6 +245,18 @@ class Attached:
             self._running.pop(work.inquiry_id, None)
         for item in chunks(signed):
             outgoing.put_nowait(item)
+
+
+def _witness(outgoing: asyncio.Queue[pb2.NodeItem | None]) -> Send:
+    def send(item: ToWitness | Witnessed) -> None:
+        if outgoing.qsize() > MOST_WAITING:  # a broker that asks and does not read
+            return
+        if isinstance(item, ToWitness):
+            outgoing.put_nowait(pb2.NodeItem(to_witness=item.to_message()))
+        else:
+            outgoing.put_nowait(pb2.NodeItem(witnessed=item.to_message()))
+
+    return send
 
 
 def chunks(signed: Signed) -> list[pb2.NodeItem]:

@@ -25,6 +25,10 @@ class NodeConfig:
     ingest: str = ""
     # Health, reflection and channelz; empty: none.
     admin: str = ""
+    # Where detections are: sqlite:FOLDER, under the state folder, or postgresql://USER@HOST/DATABASE. A file with the
+    # database's password, mode 0600; empty: PGPASSWORD or PGPASSFILE, if the server asks for one.
+    store: str = "sqlite:store"
+    store_password_file: str = ""
     # Own retention in seconds; 0: the directory's. The least of this, the directory's and the packs' counts.
     retention_s: int = 0
     # Classes that are kept for less: "source:commercial=SECONDS" or "camera:ID=SECONDS".
@@ -41,6 +45,8 @@ class NodeConfig:
     # Seconds between looks for a new policy file and purges of what is past its retention.
     renew_every_s: float = 2.0
     purge_every_s: float = 30.0
+    # Seconds between publications of the decision log's tiles, which the admin port then serves by HTTP; 0: not at all.
+    tiles_every_s: float = 0.0
 
     @classmethod
     def load(cls, state: Path) -> NodeConfig:
@@ -67,6 +73,8 @@ class NodeConfig:
             config.address(loaded.webhook, key="webhook")
         if loaded.webhook_tokens and not loaded.webhook:
             raise ConfigError(f"{path}: webhook_tokens without webhook")
+        if loaded.tiles_every_s < 0 or (loaded.tiles_every_s and not loaded.admin):
+            raise ConfigError(f"{path}: tiles_every_s must be 0 or more, and needs an admin port")
         if loaded.image_retention_s < 0 or loaded.watch_every_s <= 0:
             raise ConfigError(f"{path}: image_retention_s must be 0 or more, watch_every_s more than 0")
         return loaded

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import datetime as dt
 import io
 import os
@@ -9,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 import orjson
 
@@ -21,7 +22,7 @@ from node.formats.interface import BadRecord, Context, Decode, Pictured, Record,
 from node.formats.known import FORMATS, format_of
 from node.images import Images
 from node.set_aside import Aside, Rejection, SetAside
-from node.store.interface import Added, DetectionStore
+from node.store.interface import Added
 
 BATCH_RECORDS = 1_000
 BATCH_BYTES = 16 * 1024 * 1024
@@ -79,6 +80,16 @@ class Replayed:
     left: int
 
 
+class Taker(Protocol):
+    """What detections go into: the store, or a bulk load of it. See `DetectionStore` for both methods."""
+
+    def add(self, batch: Sequence[Detection]) -> Added:
+        """Take the batch, all or nothing."""
+
+    def horizon(self) -> dt.datetime:
+        """What is older is not kept."""
+
+
 class Ingester:
     """Reads camera records in. `source` is the node's kind; `clock` returns aware UTC. Safe from several threads.
 
@@ -88,7 +99,7 @@ class Ingester:
 
     def __init__(
         self,
-        store: DetectionStore,
+        store: Taker,
         set_aside: Path,
         clock: Callable[[], dt.datetime],
         *,
@@ -102,6 +113,12 @@ class Ingester:
         self._images = images
         self._counters = counters
         self._set_aside = SetAside(set_aside, clock=clock)
+
+    def into(self, taker: Taker) -> Ingester:
+        """The same, its detections into `taker` instead."""
+        other = copy.copy(self)
+        other._store = taker
+        return other
 
     def ingest_records(self, format_: RecordFormat, records: Sequence[bytes], *, camera: str = "") -> BatchResult:
         """What became of these records, each complete in itself.

@@ -28,6 +28,7 @@ async def record(
             directory_version=directory_version,
             preview=False,
             received_from=broker,
+            disclosures=v.disclosures,
         ),
         decision_entry(decision, inquiry_id=inquiry_id, inquiry_hash=v.inquiry_hash),
         receipt_entry(

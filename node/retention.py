@@ -27,10 +27,9 @@ from comity.errors import ConfigError, Unavailable
 from comity.instants import from_ms, to_ms
 from identity import files
 from node.holds import Hold, Holds
-from node.store.expire import Expiry, Going
 from node.store.held import FILE as HELD_FILE
 from node.store.held import Held
-from node.store.sqlite import SqliteStore
+from node.store.keeping import Expiring, KeptStore, Purgeable
 
 FILE = "retention.json"
 HOUR_MS = 3_600_000
@@ -53,7 +52,7 @@ class Tally:
     logged_ms: int = 0
     holds: tuple[str, ...] = ()
 
-    def adding(self, going: Going) -> Tally:
+    def adding(self, going: Purgeable) -> Tally:
         """With `going` counted too; the digest is over the earlier one and its own."""
         chained = hashlib.sha256(bytes.fromhex(self.digest) + going.digest).hexdigest() if self.rows else None
         return replace(
@@ -73,7 +72,7 @@ class Report:
     rows: int
     held: int
     released: int
-    files: tuple[Going, ...]
+    files: tuple[Purgeable, ...]
 
 
 class ClockGuard:
@@ -101,7 +100,7 @@ class Retention:
         state: Path,
         *,
         node: str,
-        store: SqliteStore,
+        store: KeptStore,
         holds: Holds,
         guard: ClockGuard,
         record: Callable[[Draft], None],
@@ -155,7 +154,7 @@ class Retention:
         """
         return self._held.counts()
 
-    def _keep(self, found: Expiry, holds: tuple[Hold, ...]) -> int:
+    def _keep(self, found: Expiring, holds: tuple[Hold, ...]) -> int:
         in_force = [h for h in holds if h.in_force]
         self._spare(found, in_force)
         return sum(
@@ -165,7 +164,7 @@ class Retention:
             for h in in_force
         )
 
-    def _spare(self, found: Expiry, in_force: list[Hold]) -> None:
+    def _spare(self, found: Expiring, in_force: list[Hold]) -> None:
         # What cannot be read may hold what a court ordered kept.
         for going in found.going:
             if not going.readable and in_force:
@@ -187,7 +186,7 @@ class Retention:
                     tally = replace(tally, holds=(*tally.holds, mark))
                     self._save(tally)
 
-    def _count(self, found: Expiry, now: dt.datetime) -> None:
+    def _count(self, found: Expiring, now: dt.datetime) -> None:
         tally, now_ms = self._load(), to_ms(now)
         for going in found.going:
             if going.rows:

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from audit.log import AlreadyRecorded, DecisionLog
+from comity.decision import Decision
 from comity.errors import ComityError, InvalidInput, LogBroken, NotAuthentic, Unavailable
 from comity.inquiry import CLOCK_SKEW
 from identity.directory import Directory
@@ -24,10 +25,12 @@ from node.kept import Kept
 from node.look_up import Withheld, look_up
 from node.model import OwnReceipt, Signed, Trusted, Work
 from node.policy import POLICY_CHANGED, OwnPolicy, held_against
+from node.quota import Quotas, spent
 from node.record import record, record_outcome, record_rejection
 from node.store.interface import DetectionStore
 from node.trust import open_inquiry, trust
 from policies.decide import Decider
+from policies.published import with_expiry
 from policies.question import question_of
 
 
@@ -47,6 +50,7 @@ class Search:
     log: DecisionLog
     store: DetectionStore
     kept: Kept
+    quotas: Quotas
     signer: OutcomeSigner
     clock: Callable[[], dt.datetime]
     new_id: Callable[[], str]
@@ -98,10 +102,17 @@ class Search:
     async def _decide_and_record(self, trusted: Trusted, broker: str, now: dt.datetime) -> OwnReceipt:
         question = question_of(trusted.verified, now)
         (decided,) = self.decider.decide(question, [(self.node, self.policy.in_force(now))])
-        decision = held_against(decided, trusted)
+        decision = held_against(with_expiry(decided, self.policy.published), trusted)
         if decision.reason_code == POLICY_CHANGED:
             self.say_hello()
+        if decision.permitted and decision.quotas:
+            decision = await self._within_quotas(decision, trusted, now)
         return await record(self.log, trusted, decision, broker=broker, directory_version=self.directory.version)
+
+    async def _within_quotas(self, decision: Decision, trusted: Trusted, now: dt.datetime) -> Decision:
+        agency = trusted.verified.requester.agency
+        over = await asyncio.to_thread(self.quotas.take, agency, decision.quotas, now.date())
+        return decision if over is None else spent(decision, *over)
 
     async def _answer(self, work: Work, answers: Answers, receipt: OwnReceipt, now: dt.datetime) -> Signed:
         if not receipt.decision.permitted:

@@ -13,11 +13,13 @@ from typing import Any
 import grpc
 import structlog
 
-from audit.entry import Draft, policy_entry
+from audit.entry import Draft
+from audit.exchange import Exchange
 from audit.log import DecisionLog
+from audit.witness import ToWitness, Witnessed
 from broker.links import Link, Links
 from broker.model import Answer, Lost, PeerReceipt, Work
-from broker.policies import take_up
+from broker.policies import OLDER, refused_entry, stands_under_older, take_up, taken_up_entry
 from broker.ports import Bundles, Clock, Presence
 from broker.record import outcome_drafts
 from broker.rpc.outbox import Outbox
@@ -35,6 +37,8 @@ MAX_ANSWER_BYTES = 3 * 1024 * 1024
 MOST_STREAMS = 16  # of one node: a few whose end was not noticed yet, and the one in use
 MOST_HELLOS = 120  # of one node in a minute: each costs a compilation and an entry in the log
 MINUTE_S = 60.0
+SHOWN_WITHIN_S = 5.0  # of being asked
+ASK_EVERY_S = 1.0  # for a node's policy, however many of its answers are under another than was decided by
 
 Context = grpc.aio.ServicerContext[Any, Any]
 logger = structlog.get_logger("attach")
@@ -53,6 +57,7 @@ class Attachments:
     broker: str
     process: str
     addresses: Callable[[], Sequence[str]]
+    witnessing: Exchange
 
 
 class NodeLinkService(pb2_grpc.NodeLinkServiceServicer):
@@ -87,9 +92,9 @@ class NodeLinkService(pb2_grpc.NodeLinkServiceServicer):
         first = await _first(request_iterator)
         if not self.may_say_hello(peer.id):
             raise Exhausted("the node says hello too often", retry_after_s=MINUTE_S, reason="TOO_MANY_HELLOS")
-        published = await self._take_up(peer, first.items[0].hello, None)
+        published, stale = await self._shown(peer, first.items[0].hello)
         outbox = Outbox()
-        stream = _Stream(self, peer, published, outbox)
+        stream = _Stream(self, peer, published, outbox, stale=stale)
         self._open.add(outbox)
         reader = asyncio.ensure_future(stream.read(first, request_iterator))
         # An open stream outlives its certificate; it may not.
@@ -126,6 +131,25 @@ class NodeLinkService(pb2_grpc.NodeLinkServiceServicer):
         self._hellos[node] = (*recent, now)
         return True
 
+    async def _shown(self, peer: Identity, hello: pb2.Hello) -> tuple[Published, bool]:
+        """What a node attaches under, and whether that is older than what its agency has published.
+
+        Raises:
+            NotAuthentic, PolicyError, InvalidInput: as `_take_up`.
+        """
+        a = self._a
+        try:
+            return await self._take_up(peer, hello, None), False
+        except PolicyError as error:
+            if error.reason != OLDER:
+                raise
+            older = await stands_under_older(
+                hello.bundle, a.directory, a.bundles, a.links, peer.id, a.clock(), a.log.append
+            )
+            if older is None:
+                raise
+            return older, True
+
     async def _take_up(self, peer: Identity, hello: pb2.Hello, old: Published | None) -> Published:
         """The node's published policy, recorded. A refused one is recorded too.
 
@@ -135,29 +159,17 @@ class NodeLinkService(pb2_grpc.NodeLinkServiceServicer):
         a = self._a
         if hello.node != peer.id:
             raise NotAuthentic("a node attaches under its certificate's name only", reason="WRONG_NODE")
-        try:
-            published = await take_up(hello.bundle, a.directory, a.bundles, peer.id, old, a.clock())
-        except (NotAuthentic, PolicyError, InvalidInput) as error:
-            logger.warning("policy refused", node=peer.id, reason=error.reason)
-            shown = hashlib.sha256(hello.bundle).digest()
-            await self._record(
-                policy_entry(
-                    node=peer.id, digest="", version=0, bundle_hash=shown, taken_up=False, reason=error.reason
-                ),
-                renewed=old is not None,
-            )
-            raise
-        await self._record(
-            policy_entry(
-                node=peer.id,
-                digest=published.policy.digest,
-                version=published.version,
-                bundle_hash=published.bundle_hash,
-                taken_up=True,
-            ),
-            renewed=old is not None,
-        )
-        return published
+        async with a.links.taking_up(peer.id):
+            try:
+                published = await take_up(hello.bundle, a.directory, a.bundles, peer.id, old, a.clock())
+            except (NotAuthentic, PolicyError, InvalidInput) as error:
+                logger.warning("policy refused", node=peer.id, reason=error.reason)
+                shown = hashlib.sha256(hello.bundle).digest()
+                await self._record(refused_entry(peer.id, shown, error.reason), renewed=old is not None)
+                raise
+            await self._record(taken_up_entry(published), renewed=old is not None)
+            a.links.learn(published)
+            return published
 
     async def _record(self, draft: Draft, *, renewed: bool) -> None:
         """Each renewal, and of attachments each change: a node that comes and goes does not fill the log."""
@@ -170,14 +182,17 @@ class NodeLinkService(pb2_grpc.NodeLinkServiceServicer):
 class _Stream:
     """One node's attached stream: answers in, link up and down."""
 
-    def __init__(self, service: NodeLinkService, peer: Identity, published: Published, outbox: Outbox) -> None:
+    def __init__(
+        self, service: NodeLinkService, peer: Identity, published: Published, outbox: Outbox, *, stale: bool = False
+    ) -> None:
         self._service = service
         self._a = service._a
         self._peer = peer
         self._published = published
         self._outbox = outbox
-        self._link = Link(peer.id, published, outbox.send)
+        self._link = Link(peer.id, published, outbox.send, stale=stale)
         self._parts: dict[str, _Parts] = {}
+        self._asked_at = -SHOWN_WITHIN_S
 
     async def attach(self) -> None:
         """Be present, and welcome the node."""
@@ -187,12 +202,14 @@ class _Stream:
             old.lost("the node attached anew")
         await a.presence.attached(self._peer.id, a.process, a.clock())
         self._welcome()
+        a.witnessing.attached(self._peer.id, self._outbox.witness)
         logger.info("node attached", node=self._peer.id, policy=self._published.policy.digest[:12])
 
     async def detach(self, reason: str) -> None:
         """Be absent; whoever waits for an answer is told."""
         a = self._a
         self._link.lost(f"the connection ended: {reason}")
+        a.witnessing.detached(self._peer.id, self._outbox.witness)
         if a.links.detach(self._link):
             try:
                 await a.presence.detached(self._peer.id, a.process, a.clock())
@@ -225,6 +242,10 @@ class _Stream:
                 # Made anew: with what else the node put into it, a few thousand that it never reads fill the memory.
                 beat = pb2.Heartbeat(sequence=item.heartbeat.sequence)
                 self._outbox.put(pb2.BrokerItem(heartbeat=beat))
+            case "to_witness":
+                self._a.witnessing.asked(self._peer.id, ToWitness.parse(item.to_witness), self._outbox.witness)
+            case "witnessed":
+                self._a.witnessing.answered(self._peer.id, Witnessed.parse(item.witnessed))
             case _:
                 raise InvalidInput("an item that this version does not know", reason="BAD_ITEM")
 
@@ -233,7 +254,10 @@ class _Stream:
 
         So does one that comes too soon after many others: it is not even looked at.
         """
-        if not self._service.may_say_hello(self._peer.id):
+        asked = asyncio.get_running_loop().time() - self._asked_at < SHOWN_WITHIN_S
+        # What it was asked to show again, or is known to be older, and is the same is no news: it fills no log.
+        again = (asked or self._link.stale) and hello.bundle == self._published.data
+        if again or not self._service.may_say_hello(self._peer.id):
             self._welcome()
             return
         try:
@@ -261,6 +285,7 @@ class _Stream:
             self._parts.pop(inquiry_id, None)
             return
         if chunk.HasField("header"):
+            self._compare(chunk.header.policy_digest, work)
             # A node that begins answers and never ends them keeps no memory past their deadlines.
             self._parts = {i: p for i, p in self._parts.items() if self._link.waits_for(i)}
             self._parts[inquiry_id] = _Parts(chunk.header)
@@ -271,6 +296,14 @@ class _Stream:
         elif chunk.last:
             del self._parts[inquiry_id]
             self._link.answered(inquiry_id, parts.answer(self._peer.id, work))
+
+    def _compare(self, digest: str, work: Work) -> None:
+        """An answer under another policy than was decided by: the node is asked for it at once."""
+        now = asyncio.get_running_loop().time()
+        if digest in ("", work.receipt.ruling.decision.policy_digest) or now - self._asked_at < ASK_EVERY_S:
+            return
+        self._asked_at = now
+        self._link.ask_policy()
 
 
 class _Parts:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
-from broker.model import Work
+from audit.witness import ToWitness, Witnessed
+from broker.links import Item
+from broker.model import End, ShowPolicy, Work
 from comity.v1 import node_link_service_pb2 as pb2
 
 ITEMS_A_MESSAGE = 64
@@ -30,9 +32,24 @@ class Outbox:
             self._items.append(item)
         self._ready.set()
 
-    def send(self, work: Work | str) -> None:
-        """Queue work, or the cancellation of the inquiry of that id."""
-        self.put(_encode(work) if isinstance(work, Work) else pb2.BrokerItem(cancel=pb2.Cancel(inquiry_id=work)))
+    def send(self, item: Item) -> None:
+        """Queue what a link has for its node: a text cancels the inquiry of that id."""
+        match item:
+            case Work():
+                self.put(_encode(item))
+            case ShowPolicy():
+                self.put(pb2.BrokerItem(show_policy=pb2.ShowPolicy()))
+            case End():
+                self.close(item.reason)
+            case str():
+                self.put(pb2.BrokerItem(cancel=pb2.Cancel(inquiry_id=item)))
+
+    def witness(self, item: ToWitness | Witnessed) -> None:
+        """Queue a head to cosign, or the answer to one."""
+        if isinstance(item, ToWitness):
+            self.put(pb2.BrokerItem(to_witness=item.to_message()))
+        else:
+            self.put(pb2.BrokerItem(witnessed=item.to_message()))
 
     def close(self, reason: str) -> None:
         """Say goodbye, once, after what is queued already, then end the stream."""

@@ -13,7 +13,7 @@ from identity.tls import peer_pem
 from identity.verify import Identity, verify_peer_pem
 
 # Which kind of caller each service is for. A service that is not named here is for nobody.
-CALLERS = {"SearchService": "person", "NodeLinkService": "node"}
+CALLERS = {"SearchService": "person", "NodeLinkService": "node", "PolicyService": "person"}
 
 
 def peer_of(

@@ -3,6 +3,7 @@
 DIR/authorities/<agency>/            its certificate authority and policy key; `federation/` the federation's
 DIR/identities/<agency>/<role>/      an identity for each role of each agency
 DIR/broker/  DIR/nodes/<node>/       each program's state, its identity and its log among it
+DIR/identities/<agency>/auditor/sealing.key   opens what that agency's nodes' logs seal; `federation/`: every log
 DIR/cameras/<node>/                  the files that cameras wrote
 DIR/broker.addr                      where investigators call
 """
@@ -19,19 +20,24 @@ from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from audit.note import VerifierKey
+from audit.witness import VKEY_NAME
 from cli.demo.generate import write_camera_files
 from cli.demo.processes import call
 from cli.demo.traffic import Planted
+from cli.directory import witness_key
 from comity.envelope import BUNDLE_TYPE
 from comity.federation import Federation, Node
 from identity import certificates, files, keys
+from identity.auditors import Recipient, write_auditor_key
 from identity.authority import Authority
 from identity.directory import LogKey
 from identity.dsse import sign_with_key
 from identity.folder import BROKER_FILE, DIRECTORY_FILE, write_identity
 from identity.names import SpiffeId
+from identity.pseudonym_key import SealedPseudonymKey
 from identity.publish import sign_directory
 from policies.bundle import make_bundle
 from policies.packs import load_packs
@@ -40,6 +46,7 @@ from policies.usage import usage_policies
 SAMPLE = Path(__file__).parents[2] / "policies" / "sample" / "directory.toml"
 ROLES = ("investigator", "supervisor", "auditor")
 BROKER_ID = "broker-1"
+SEALING_KEY = "sealing.key"
 VALID_FOR = dt.timedelta(days=7)
 POLICY_VALID_FOR = dt.timedelta(days=365)
 SEED = 20260101
@@ -171,6 +178,9 @@ class Builder:
             authorities={a: [c.certificate] for a, c in authorities.items()},
             policy_keys={a: [k.public_key()] for a, k in policy_keys.items()},
             logs=logs,
+            witnesses=witness_keys(self._l),
+            auditors=(auditors := self._auditors()),
+            pseudonym_key=SealedPseudonymKey.fresh(federation.id, auditors),
         )
         address = f"127.0.0.1:{self._ports[0]}\n".encode()
         files.replace(self._l.root / BROKER_FILE, address, mode=files.PUBLIC)
@@ -181,6 +191,23 @@ class Builder:
             keys.write_key(self._l.authority(agency) / "policy.pem", key)
         for node in federation.nodes.values():
             publish_policy(self._l, node.id, version=1, packs=node.presets, now=self._now)
+
+    def _auditors(self) -> list[Recipient]:
+        """An auditor for each agency's own nodes' logs, and the federation's for every log."""
+        federation = self._l.federation
+        made = []
+        for agency in sorted({n.agency for n in federation.nodes.values()}):
+            own = [n.id for n in federation.nodes.values() if n.agency == agency]
+            origins = (self._log_key(self._l.node(n), "node", n).origin for n in own)
+            made.append(self._auditor(agency, agency, frozenset(origins)))
+        return [*made, self._auditor(federation.id, "federation", None)]
+
+    def _auditor(self, owner: str, folder: str, logs: frozenset[str] | None) -> Recipient:
+        key = X25519PrivateKey.generate()
+        path = self._l.identity(folder, "auditor")
+        files.make_folder(path)
+        write_auditor_key(path / SEALING_KEY, key)
+        return Recipient(name=f"spiffe://{owner}/person/auditor-1", key=key.public_key(), logs=logs)
 
     def _log_key(self, state: Path, program: str, id_: str) -> LogKey:
         vkey = VerifierKey.parse((state / "log.vkey").read_text(encoding="ascii"))
@@ -193,6 +220,12 @@ class Builder:
             excluded=self._excluded,
         )  # fmt: skip
         call("node", "ingest", str(self._l.node(node.id)), *map(str, written), accept=(0, 3))
+
+
+def witness_keys(layout: Layout) -> dict[str, Ed25519PublicKey]:
+    """The witnesses that the directory pins: nodes that it names, for the broker's log, and the broker for theirs."""
+    nodes = {n: witness_key(layout.node(n) / VKEY_NAME) for n in layout.federation.witnesses}
+    return {**nodes, f"broker/{BROKER_ID}": witness_key(layout.broker / VKEY_NAME)}
 
 
 def publish_policy(layout: Layout, node: str, *, version: int, packs: Sequence[str], now: dt.datetime) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import subprocess
 import sys
@@ -91,6 +92,78 @@ def test_a_process_killed_while_it_writes_loses_no_acknowledged_entry(folder: Pa
         with DecisionLog.open(folder, clock=HandClock()) as log:
             assert log.head.size == len(stored) == report.entries
     assert len(acknowledged) > 100
+
+
+class Searcher:
+    """The broker's search flow in processes that are killed; `released` is all that investigators were given."""
+
+    def __init__(self, keys: Path) -> None:
+        command = [sys.executable, "-m", "tests.unit.audit.searcher", str(keys)]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.released: set[tuple[str, ...]] = set()
+
+    def run(self, folder: Path, releases: int, after_s: float) -> str:
+        """One process on the log in `folder`, killed so long after so many releases; returns how it ended."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(f"{folder} {releases} {after_s:.6f}\n")
+        self.process.stdin.flush()
+        for line in self.process.stdout:
+            words = tuple(line.split())
+            if len(words) == 1:
+                return words[0]
+            self.released.add(words)
+        return "gone"
+
+    def end(self) -> None:
+        self.process.communicate(timeout=60)
+
+
+@pytest.fixture
+def searcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Searcher]:
+    started = Searcher(tmp_path_factory.mktemp("keys"))
+    yield started
+    started.end()
+
+
+def _recorded(folder: Path) -> set[tuple[str, ...]]:
+    with LogReader.open(folder) as reader:
+        values = [json.loads(entry) for _, _, entry in reader.rows()]
+    said = {"decision": "effect", "outcome": "outcome"}
+    return {(v["type"], v["inquiry_id"], v["node"], v[said[v["type"]]]) for v in values if v["type"] in said}
+
+
+def _kill_brokers(times: int, searcher: Searcher, tmp_path: Path, seed: int) -> int:
+    """Kill so many, a new log every 20th time; returns how many releases were given before."""
+    instants, given = random.Random(seed), 0
+    for number in range(times):
+        folder = tmp_path / f"{number // 20}"
+        if number % 20 == 0:
+            given += len(searcher.released)
+            searcher.released.clear()
+            folder.mkdir()
+            DecisionLog.create(folder, origin=ORIGIN, clock=HandClock()).close()
+        assert searcher.run(folder, instants.randrange(80), instants.expovariate(1 / 0.02)) == "killed"
+        report = verify(folder)
+        assert report.fault is None
+        assert searcher.released <= _recorded(folder)
+        with DecisionLog.open(folder, clock=HandClock()) as log:
+            assert log.head.size == report.entries
+    return given + len(searcher.released)
+
+
+def test_a_loaded_broker_killed_at_any_instant_has_recorded_whatever_it_released(
+    searcher: Searcher, tmp_path: Path
+) -> None:
+    assert _kill_brokers(10, searcher, tmp_path, seed=7) > 100
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_a_loaded_broker_killed_at_500_instants_has_recorded_whatever_it_released(
+    searcher: Searcher, tmp_path: Path
+) -> None:
+    assert _kill_brokers(500, searcher, tmp_path, seed=8) > 5_000
 
 
 def test_two_processes_on_one_log_are_refused_until_the_first_is_gone(folder: Path, appender: Appender) -> None:

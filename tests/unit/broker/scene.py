@@ -33,7 +33,7 @@ from policies.engine import Policy, compiled
 from policies.published import Published
 from policies.seal import HEADER, seal
 from policies.vocabulary import Vocabulary
-from tests.fakes import FakeLog, FakeWire, FixedClock, Journal, PlainSigner
+from tests.fakes import FakeGate, FakeLog, FakeWire, FixedClock, Journal, PlainSigner
 from tests.unit.comity import scene
 from tests.unit.comity.scene import DAY, NOW
 from tests.unit.identity.world import ALDER, FEDERATION, REGISTRY, World, name
@@ -148,6 +148,7 @@ class Stage:
         self.links = Links()
         self.wires: dict[str, FakeWire] = {}
         self.presence = InProcessPresence(self.clock)
+        self.gate = FakeGate()
         self.tasks: list[asyncio.Task[None]] = []
         self.replay_guard: ReplayGuard = self.replay or InProcessReplayGuard(self.clock)
         self.search = Search(
@@ -160,6 +161,7 @@ class Stage:
             presence=self.presence,
             quota=self.quota or InProcessQuota(self.clock),
             admission=Admission(total=4, per_agency=2, waiting=0),
+            gate=self.gate,
             limits=self.limits,
             clock=self.clock,
             background=self.tasks.append,

@@ -26,6 +26,7 @@ from comity.errors import ComityError, Exhausted, InvalidInput, NotAllowed, NotA
 from comity.outcome import KIND_TO_WIRE, OutcomeKind
 from comity.v1 import node_link_service_pb2 as pb2
 from identity.signing import Signer
+from tests.unit.audit.growing import silent_exchange
 from tests.unit.broker.scene import PROCESS, Stage, published, receipt
 from tests.unit.comity import scene
 from tests.unit.comity.scene import NOW
@@ -60,6 +61,7 @@ def stream(stage: Stage, box: Outbox) -> _Stream:
         broker="spiffe://test-exchange/broker/b1",
         process=PROCESS,
         addresses=lambda: (PROCESS,),
+        witnessing=silent_exchange(stage.log),
     )
     return _Stream(NodeLinkService(attachments), stage.identity(node(stage)), published("alder-1"), box)
 

@@ -7,7 +7,7 @@ from contextlib import aclosing
 
 import pytest
 
-from broker.model import Decided, Finished, Release, Released
+from broker.model import Decided, Finished, Release, Released, Work
 from broker.search import Limits
 from comity.decision import Effect
 from comity.errors import ComityError, Exhausted, InvalidInput, LogBroken, NotAuthentic, Unavailable
@@ -95,6 +95,32 @@ async def test_nothing_is_released_when_the_outcomes_cannot_be_recorded(error: C
     assert not [j for j in stage.journal if j == "released Released"]
     assert silent.cancelled == [scene.INQUIRY_ID]
     await stage.settle()
+
+
+async def test_while_nothing_may_be_released_a_search_and_a_preview_are_not_even_begun(stage: Stage) -> None:
+    stage.gate.closed = Unavailable("too few witnesses", reason="NOT_WITNESSED")
+    for call in (stage.run(stage.call()), stage.search.preview(stage.call())):
+        with pytest.raises(Unavailable) as refused:
+            await call
+        assert refused.value.reason == "NOT_WITNESSED"
+    assert (stage.log.drafts, stage.journal) == ([], [])
+
+
+async def test_what_was_asked_when_the_gate_closes_is_recorded_and_not_released(stage: Stage) -> None:
+    wire = stage.attach("alder-1", answers=FULL)
+    reply = wire.on_work
+    assert reply is not None
+
+    def close_and_reply(work: Work) -> None:
+        stage.gate.closed = Unavailable("too few witnesses", reason="NOT_WITNESSED")
+        reply(work)
+
+    wire.on_work = close_and_reply
+    with pytest.raises(Unavailable) as refused:
+        await stage.run(stage.call())
+    assert refused.value.reason == "NOT_WITNESSED"
+    assert "released Released" not in stage.journal
+    assert {b["outcome"] for b in stage.log.bodies("outcome")} >= {"no_match"}
 
 
 async def test_an_inquiry_that_is_not_the_caller_s_is_recorded_as_a_rejection_by_hash_alone(stage: Stage) -> None:

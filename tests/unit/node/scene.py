@@ -21,6 +21,7 @@ from identity.signing import Signer, verify_envelope
 from node.kept import Kept
 from node.model import BrokerReceipt, Signed, Work
 from node.policy import OwnPolicy
+from node.quota import Quotas
 from node.search import Search
 from tests.fakes import FakeLog, FakeStore, FixedClock, JournalKept
 from tests.unit.broker.scene import ALLOW, ORIGIN, Stage, policy, published
@@ -88,6 +89,7 @@ class NodeStage:
         )
         self.store = FakeStore(self.journal)
         self.kept: Kept = JournalKept(self.folder, self.journal)
+        self.quotas = Quotas(self.folder)
         own = published(
             NODE,
             policy=policy(self.rows, self.directory.federation),
@@ -108,6 +110,7 @@ class NodeStage:
             "log": self.log,
             "store": self.store,
             "kept": self.kept,
+            "quotas": self.quotas,
             "signer": self.signer,
             "clock": self.clock,
             "new_id": lambda: "d-0",

@@ -21,8 +21,14 @@ class Dialled:
 
     def __init__(self) -> None:
         self.work: list[Work] = []
+        self.looks: list[BaseException | bool] = []
+        self.looked = 0
         attachment = Attachment(
-            credentials=grpc.ssl_channel_credentials(), hello=pb2.Hello, run=self.run, on_broken=lambda: None
+            credentials=grpc.ssl_channel_credentials(),
+            hello=pb2.Hello,
+            run=self.run,
+            on_broken=lambda: None,
+            look=self.look,
         )
         self.brokers = Brokers((OWN,), attachment, most=MOST)
         self.brokers.start()
@@ -32,6 +38,19 @@ class Dialled:
         self.work.append(work)
         never: asyncio.Future[Signed] = asyncio.get_running_loop().create_future()
         return await never
+
+    async def look(self) -> bool:
+        """The next of `looks`: an error, or whether there was a new policy."""
+        self.looked += 1
+        found = self.looks.pop(0)
+        if isinstance(found, BaseException):
+            raise found
+        return found
+
+    @property
+    def hellos(self) -> int:
+        """How many wait to be sent."""
+        return self.attached._outgoing.qsize()
 
     @property
     def attached(self) -> Attached:
@@ -81,3 +100,29 @@ async def test_work_that_no_inquiry_can_be_is_dropped_before_it_takes_up_room(di
     await dialled.hear(pb2.BrokerItem(work=pb2.Work(inquiry_id="small", inquiry=b"x", deadline_ms=9)))
     assert [w.inquiry_id for w in dialled.work] == ["small"]
     assert list(dialled.attached._running) == ["small"]
+
+
+@pytest.mark.parametrize(
+    ("look", "hellos"),
+    [
+        pytest.param(False, 1, id="with the old one where there is none"),
+        pytest.param(True, 0, id="not twice where every broker was told of a new one"),
+        pytest.param(OSError("no such folder"), 1, id="with the old one where the folder cannot be read"),
+    ],
+)
+async def test_a_node_that_is_asked_for_its_policy_looks_for_a_new_one_and_says_hello(
+    dialled: Dialled, look: BaseException | bool, hellos: int
+) -> None:
+    dialled.attached.welcomed.set()
+    dialled.looks = [look]
+    await dialled.hear(pb2.BrokerItem(show_policy=pb2.ShowPolicy()))
+    await asyncio.sleep(0)
+    assert (dialled.looked, dialled.hellos) == (1, hellos)
+
+
+async def test_a_broker_that_asks_and_asks_makes_a_node_look_once_a_second(dialled: Dialled) -> None:
+    dialled.attached.welcomed.set()
+    dialled.looks = [False]
+    for _ in range(500):
+        await dialled.hear(pb2.BrokerItem(show_policy=pb2.ShowPolicy()))
+    assert (dialled.looked, dialled.hellos) == (1, 1)

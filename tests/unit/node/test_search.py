@@ -192,7 +192,7 @@ async def test_a_node_whose_policy_has_expired_refuses_everybody(stage: NodeStag
     work = await stage.work()
     stage.policy.published = replace(stage.policy.published, valid_to=NOW)
     out, outcome = await stage.answer(work)
-    assert (outcome.kind, out.reason_code) == (OutcomeKind.REFUSED, "NO_POLICY")
+    assert (outcome.kind, out.reason_code) == (OutcomeKind.REFUSED, "POLICY_EXPIRED")
 
 
 UNTRUSTED = {
