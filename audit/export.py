@@ -22,6 +22,7 @@ from audit.hashes import Hashes, HashReader, Progress, hashes_of_log, reading
 from audit.listing import decode
 from audit.note import Checkpoint, verify_checkpoint
 from audit.proof import inclusion_proof
+from audit.stretch import entries_of
 from audit.tree import Tree, leaf_hash
 from comity.errors import ConfigError, LogFault, NotYet
 from identity import files
@@ -78,19 +79,12 @@ def export(
     return Exported(head=head, counts=counts)
 
 
-def _entries(reader: HashReader, size: int, progress: Progress | None) -> Iterator[tuple[int, bytes]]:
-    for start in range(0, size, _BATCH):
-        if progress:
-            progress(start, size)
-        yield from enumerate(reader.entries(start, min(size, start + _BATCH)), start)
-
-
 def _counts(reader: HashReader, head: Checkpoint, progress: Progress | None) -> dict[str, int]:
     """How many entries of each type, once all of them were found to be those that were signed."""
     tree, counts = Tree(), Counter[str]()
-    for index, entry in _entries(reader, head.size, progress):
+    for index, entry, leaf in entries_of(reader, 0, head.size, progress):
         counts[decode(index, entry)["type"]] += 1
-        tree.append(leaf_hash(entry))
+        tree.append(leaf)
     if (tree.size, tree.root()) != (head.size, head.root):
         raise LogFault("the hashes of all entries are not the root that was signed", reason="WRONG_ROOT")
     return dict(sorted(counts.items()))
@@ -99,7 +93,7 @@ def _counts(reader: HashReader, head: Checkpoint, progress: Progress | None) -> 
 def _rows(
     reader: HashReader, size: int, hashes: Hashes | None, progress: Progress | None
 ) -> Iterator[tuple[int, bytes, list[str] | None]]:
-    for index, entry in _entries(reader, size, progress):
+    for index, entry, _ in entries_of(reader, 0, size, progress):
         proof = inclusion_proof(index, size, hashes.subtree) if hashes else None
         yield index, entry, None if proof is None else [base64.b64encode(h).decode() for h in proof]
 

@@ -15,6 +15,7 @@ from audit import form
 from audit.read import LogReader
 from comity.errors import LogFault
 
+UNDECIDED = "no decision recorded"
 _REMEMBERED = 1_000
 
 
@@ -103,8 +104,10 @@ def decode(index: int, entry: bytes) -> dict[str, Any]:
     return value
 
 
-def newest(reader: LogReader, wanted: Filter, limit: int) -> list[Row]:
-    """The newest `limit` rows that are wanted, oldest of them first. Reads no further back than it must.
+def newest(reader: LogReader, wanted: Filter, limit: int, *, before: int = 2**62) -> list[Row]:
+    """The newest `limit` rows that are wanted, of entries below `before`, oldest of them first.
+
+    Reads no further back than it must, and from the log's end on, since outcomes come after their decisions.
 
     Raises:
         LogFault: an entry is malformed, or the file damaged.
@@ -112,7 +115,7 @@ def newest(reader: LogReader, wanted: Filter, limit: int) -> list[Row]:
     found: list[Row] = []
     with reader.snapshot():
         for row in _rows(reader, wanted.since):
-            if not (wanted.of_searches and row.type != "search") and wanted.wants(row):
+            if row.index < before and not (wanted.of_searches and row.type != "search") and wanted.wants(row):
                 found.append(row)
                 if len(found) >= limit:
                     break
@@ -131,6 +134,31 @@ def of_inquiry(reader: LogReader, inquiry_id: str) -> Iterator[tuple[int, bytes]
     for index, entry in reader.forwards(first):
         if needle in entry and decode(index, entry).get("inquiry_id") == inquiry_id:
             yield index, entry
+
+
+def row_of(reader: LogReader, index: int, inquiry: int | None, outcome: int | None) -> Row:
+    """The row of entry `index`, read from the log: its inquiry's and its outcome's entries stand at those indexes.
+
+    Raises:
+        LogFault: an entry there is malformed, or not what was said to stand there (BAD_INDEX).
+    """
+    value = decode(index, reader.entry(index))
+    if value["type"] == "inquiry":
+        return Row(index=index, at=value["at"], type="search", **_asked(value), note=UNDECIDED)
+    if value["type"] != "decision":
+        return _other(index, value)
+    asked = {} if inquiry is None else decode(inquiry, reader.entry(inquiry))
+    came = None if outcome is None else decode(outcome, reader.entry(outcome))
+    of_it = (value["inquiry_id"], value["node"])
+    fits = not asked or (asked["type"], asked.get("inquiry_id")) == ("inquiry", value["inquiry_id"])
+    if not fits or (came and (came["type"], came.get("inquiry_id"), came.get("node")) != ("outcome", *of_it)):
+        raise LogFault(f"what belongs to entry {index} is not where it was", index=index, reason="BAD_INDEX")
+    return _decided(index, value, asked, came)
+
+
+def is_pending(decision: Mapping[str, Any]) -> bool:
+    """True if a permit waits for a supervisor's approval."""
+    return decision["effect"] == "permit" and "approval" in decision["obligations"] and not decision["approved"]
 
 
 def _rows(reader: LogReader, since: str) -> Iterator[Row]:
@@ -156,12 +184,12 @@ def _rows(reader: LogReader, since: str) -> Iterator[Row]:
                 yield _decided(index, value, inquiries[inquiry_id], outcome)
             case "inquiry":
                 if value["inquiry_id"] not in undecided_after:
-                    yield Row(index=index, at=value["at"], type="search", **_asked(value), note="no decision recorded")
+                    yield Row(index=index, at=value["at"], type="search", **_asked(value), note=UNDECIDED)
                 undecided_after.discard(value["inquiry_id"])
             case "receipt":
                 pass
-            case kind:
-                yield Row(index=index, at=value["at"], type=kind, node=value.get("node", ""), note=_note(value))
+            case _:
+                yield _other(index, value)
 
 
 def _inquiry(reader: LogReader, inquiry_id: str) -> Mapping[str, Any]:
@@ -188,7 +216,6 @@ def _asked(value: Mapping[str, Any]) -> dict[str, Any]:
 def _decided(
     index: int, value: Mapping[str, Any], inquiry: Mapping[str, Any], outcome: Mapping[str, Any] | None
 ) -> Row:
-    pending = value["effect"] == "permit" and "approval" in value["obligations"] and not value["approved"]
     asked = _asked(inquiry) or {
         "inquiry_id": value["inquiry_id"],
         "note": "its inquiry is not recorded: verify the log",
@@ -199,12 +226,16 @@ def _decided(
         type="search",
         **asked,
         node=value["node"],
-        decision="pending" if pending else value["effect"],
+        decision="pending" if is_pending(value) else value["effect"],
         rules=tuple(value["rules"]),
         reason_code=value["reason_code"],
         outcome=outcome["outcome"] if outcome else "",
         count=outcome["count"] if outcome else 0,
     )
+
+
+def _other(index: int, value: Mapping[str, Any]) -> Row:
+    return Row(index=index, at=value["at"], type=value["type"], node=value.get("node", ""), note=_note(value))
 
 
 def _note(value: Mapping[str, Any]) -> str:
@@ -220,5 +251,7 @@ def _note(value: Mapping[str, Any]) -> str:
             return f"keys of {value['scope']} {value['epoch']} deleted under {value['rule']}"
         case "rejected":
             return f"no inquiry of its sender's, refused: {value['reason_code']}, from {value['received_from']}"
-        case _:
+        case "review":
             return f"{len(value['sampled'])} entries reviewed, {len(value['flagged'])} flagged, by {value['reviewer']}"
+        case kind:
+            return f"{kind}: comity audit show has all of it"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,23 +15,21 @@ from audit import form, listing
 from audit.read import LogReader
 from audit.tree import leaf_hash
 from audit.verify import Report, verify
+from cli.audit_day import DAY
+from cli.audit_options import instant
+from cli.audit_pages import INDEX, Page, more, rows_of
 from cli.audit_proofs import COMMANDS
+from cli.audit_sealed import COMMANDS as SEALED
+from cli.audit_sealed import Opener, print_told
 from cli.progress import Bar
 from cli.shown import console as wide_console
-from comity.errors import InvalidInput, NotYet
-from comity.instants import to_text
+from comity.errors import InvalidInput
 from identity import files
 from identity.directory import Directory
 from identity.folder import FEDERATION_FILE
 
 LOG = click.Path(path_type=Path)
 FILE = click.Path(path_type=Path, dir_okay=False)
-LATER = {
-    "report": "A public report.",
-    "review": "The weekly check.",
-    "watch": "Unusual use.",
-    "import": "Other systems' audit exports.",
-}
 COLOURS = {"permit": "green", "deny": "red", "pending": "yellow"}
 
 JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
@@ -48,19 +45,6 @@ def audit() -> None:
     """
 
 
-def instant(text: str) -> str:
-    """The time in `2026-01-31` or `2026-01-31T12:00:00Z`, as entries write it; without a zone it is UTC.
-
-    Raises:
-        click.BadParameter: anything else.
-    """
-    try:
-        at = dt.datetime.fromisoformat(text)
-    except ValueError:
-        raise click.BadParameter("must be a date or a time such as 2026-01-31T12:00:00Z") from None
-    return to_text(at if at.tzinfo else at.replace(tzinfo=dt.UTC))
-
-
 @audit.command("list")
 @click.argument("log", type=LOG)
 @click.option("--agency", default="", help="The requester's agency.")
@@ -72,18 +56,23 @@ def instant(text: str) -> str:
 @click.option("--rule", default="", help="A rule that applied: SC-2 or node:SC-2.")
 @click.option("--since", type=instant, metavar="TIME", help="Recorded at that time or later.")
 @click.option("--until", type=instant, metavar="TIME", help="Recorded before that time.")
-@click.option("--limit", type=click.IntRange(1, 1_000_000), default=50, show_default=True, help="The newest so many.")
+@click.option("--limit", type=click.IntRange(1, 1_000_000), default=50, show_default=True, help="A page: so many.")
+@click.option("--before", type=INDEX, help="The page of the newest before that entry.")
+@click.option("--after", type=INDEX, help="The page of the oldest after that entry.")
+@click.option("--index", "place", type=FILE, help="Keep the index in this file, not in the user's cache.")
+@click.option("--no-index", is_flag=True, help="Read the log itself: slower, and nothing else is believed.")
 @JSON
-def list_(log: Path, limit: int, as_json: bool, **filters: str | None) -> None:
+def list_(log: Path, limit: int, as_json: bool, **options: Any) -> None:
     """List decisions, newest last, each with what was asked and what came of it.
+
+    In a log of 10,000 entries or more what filters ask for is found by an index, made at the first time and kept.
 
     Example: comity audit list ./broker --decision deny --rule SC-2 --since 2026-01-31
 
     Exit codes: 0 listed, 1 the log cannot be read, 2 wrong usage.
     """
-    wanted = listing.Filter(**{name: value or "" for name, value in filters.items()})
-    with LogReader.open(log) as reader:
-        rows = listing.newest(reader, wanted, limit)
+    page = Page(limit=limit, **{name: options.pop(name) for name in ("before", "after", "place", "no_index")})
+    rows = rows_of(log, listing.Filter(**{name: value or "" for name, value in options.items()}), page)
     if as_json:
         for row in rows:
             click.echo(orjson.dumps(row.as_json()))
@@ -98,20 +87,25 @@ def list_(log: Path, limit: int, as_json: bool, **filters: str | None) -> None:
     if not rows:
         console.print("No entry of this log fits.")
     elif len(rows) == limit:
-        console.print(f"The newest {limit}; --limit shows more.")
+        console.print(more(rows, page))
 
 
 @audit.command()
 @click.argument("log", type=LOG)
 @click.argument("target", metavar="INDEX|INQUIRY_ID")
+@click.option("--unseal", is_flag=True, help="Show what is sealed too, checked against what was committed to.")
+@click.option("--key", type=FILE, help="With --unseal: the auditor's key.")
 @JSON
-def show(log: Path, target: str, as_json: bool) -> None:
-    """Show one entry by its index, or everything recorded of one inquiry.
+def show(log: Path, target: str, unseal: bool, key: Path | None, as_json: bool) -> None:
+    """Show one entry by its index, or everything recorded of one inquiry. What is sealed is marked as sealed.
 
-    Example: comity audit show ./broker 1042
+    Example: comity audit show ./broker 1042 --unseal --key ./sealing.key
 
-    Exit codes: 0 shown, 1 not recorded or the log cannot be read, 2 wrong usage.
+    Exit codes: 0 shown; 1 not recorded, the log cannot be read, or what is sealed is not what was recorded; 2 wrong
+    usage.
     """
+    if unseal != (key is not None):
+        raise click.UsageError("--unseal and --key go together")
     with LogReader.open(log) as reader:
         if form.inquiry_id(target):
             found = list(listing.of_inquiry(reader, target))
@@ -121,12 +115,18 @@ def show(log: Path, target: str, as_json: bool) -> None:
             found = [(int(target), reader.entry(int(target)))]
         else:
             raise click.BadParameter("must be an entry's index or an inquiry's id", param_hint="INDEX|INQUIRY_ID")
-    for index, entry in found:
-        if as_json:
-            shown = {"index": index, "leaf_hash": leaf_hash(entry).hex(), "entry": listing.decode(index, entry)}
-            click.echo(orjson.dumps(shown))
-        else:
-            _show(index, entry)
+        opener = Opener(reader, key)
+        for index, entry in found:
+            value = listing.decode(index, entry)
+            told = opener.tell(index, value)
+            if as_json:
+                shown = {"index": index, "leaf_hash": leaf_hash(entry).hex(), "entry": value}
+                click.echo(orjson.dumps(shown | ({"sealed_part": told.as_json()} if told else {})))
+            else:
+                _show(index, entry)
+                print_told(told)
+    if opener.faults:
+        sys.exit(1)
 
 
 @audit.command("verify")
@@ -158,16 +158,7 @@ def verify_(log: Path, vkey: Path | None, directory: Path | None, anchor: Path |
         sys.exit(1)
 
 
-def _later(name: str, line: str) -> None:
-    @audit.command(name, help=f"{line} Not yet in this version.", context_settings={"ignore_unknown_options": True})
-    @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-    def refuse(arguments: tuple[str, ...]) -> None:  # noqa: ARG001
-        raise NotYet(f"comity audit {name} comes with a later version")
-
-
-for _name, _line in LATER.items():
-    _later(_name, _line)
-for _command in COMMANDS:
+for _command in (*COMMANDS, *SEALED, *DAY):
     audit.add_command(_command)
 
 

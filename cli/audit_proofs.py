@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 import orjson
+from google.protobuf.message import DecodeError
 
 from audit import form, tlog_proof
+from audit.cosignature import witness_vkeys
 from audit.entry import MAX_ENTRY_BYTES
+from audit.evidence import envelope_of
 from audit.export import export
 from audit.hashes import hashes_of_log, reading
 from audit.listing import decode
 from audit.note import Checkpoint, VerifierKey
 from audit.reconcile import Reconciliation, reconcile
+from audit.sealing import open_auditor_key, unsealed
 from audit.tiles import TileFolder, publish
 from audit.tlog_proof import TlogProof
 from cli.compose import read_draft
 from cli.progress import Bar
 from cli.shown import console
 from cli.words import plain
+from comity.commitment import QUERY
 from comity.errors import InvalidInput
+from comity.inquiry import Disclosure, Inquiry
+from comity.query import query_of
+from comity.v1 import inquiry_pb2
 from identity import files
 from identity.directory import Directory
 from identity.folder import FEDERATION_FILE
@@ -48,6 +58,7 @@ JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object a l
 @click.option("--node", help="The node that the decision is of.")
 @click.option("--out", type=FOLDER, help="The folder for the three files; it must not hold them yet.")
 @click.option("--disclosures", type=FILE, help="The investigator's draft: its values are disclosed with the decision.")
+@click.option("--key", type=FILE, help="An auditor's key: sealed values are disclosed with the decision.")
 @click.option(
     "--field", "fields", multiple=True, help="Disclose only this one: query, case_number, authority_reference."
 )
@@ -68,8 +79,8 @@ def prove(
 
     Exit codes: 0 proven, 1 not recorded or not proven, 2 wrong usage.
     """
-    known = _directory(options.pop("directory"), options.pop("anchor"))
-    pinned = _vkey(vkey)
+    known = known_directory(options.pop("directory"), options.pop("anchor"))
+    pinned = pinned_key(vkey)
     if checked is not None:
         if log is not None or not (pinned or known):
             raise click.UsageError("--check takes the folder and --vkey or --directory, and no log")
@@ -91,11 +102,14 @@ def _prove(
     node: str,
     out: Path,
     disclosures: Path | None,
+    key: Path | None,
     fields: tuple[str, ...],
     tiles: Path | None,
 ) -> None:
+    if key is not None and (disclosures is not None or not fields):
+        raise click.UsageError("--key takes the --field to disclose, and no --disclosures")
     with reading(log) as reader, Bar("hashing") as bar:
-        key = reader.key(pinned)
+        vkey = reader.key(pinned)
         index, leaf = tlog_proof.find_decision(reader, inquiry_id, node)
         if tiles is not None:
             note = TileFolder(tiles).checkpoint()
@@ -103,24 +117,32 @@ def _prove(
         else:
             size, note = reader.head()
             hashes = hashes_of_log(reader, size, bar)
-        proof = tlog_proof.prove(index, leaf, hashes, note, key)
+        proof = tlog_proof.prove(index, leaf, hashes, note, vkey)
+        opened = unsealed(reader, reader.find_inquiry(inquiry_id) or 0, open_auditor_key(key)) if key else None
+        inquiry = decode(index, reader.entry(opened.index)) if opened else {}
     value = decode(index, leaf)
     shown = tlog_proof.disclosures_json(value)
+    if opened is not None:
+        shown = tlog_proof.disclosures_json(value, envelope_of(inquiry).payload, _chosen(opened.disclosures, fields))
     if disclosures is not None:
         draft = read_draft(disclosures)
-        chosen = [d for d in draft.disclosures if not fields or d.label in fields]
-        if len(chosen) < len(set(fields)):
-            raise InvalidInput("the draft does not hold all of the fields named", reason="BAD_DISCLOSURES")
-        shown = tlog_proof.disclosures_json(value, draft.envelope.payload, chosen)
+        shown = tlog_proof.disclosures_json(value, draft.envelope.payload, _chosen(draft.disclosures, fields))
     files.make_folder(out)
     made = {LEAF: leaf, PROOF: proof.encode(), DISCLOSURES: shown}
     for name, data in made.items():
         files.write_new(out / name, data, mode=files.PRIVATE)
     total = sum(map(len, made.values()))
     if as_json:
-        click.echo(orjson.dumps({"index": index, "out": str(out), "bytes": total, "origin": key.name}))
+        click.echo(orjson.dumps({"index": index, "out": str(out), "bytes": total, "origin": vkey.name}))
     else:
-        click.echo(f"Decision {index} of {key.name}: {', '.join(made)} in {out}, {total} bytes.")
+        click.echo(f"Decision {index} of {vkey.name}: {', '.join(made)} in {out}, {total} bytes.")
+
+
+def _chosen(disclosures: Sequence[Disclosure], fields: tuple[str, ...]) -> list[Disclosure]:
+    chosen = [d for d in disclosures if not fields or d.label in fields]
+    if len(chosen) < len(set(fields)):
+        raise InvalidInput("not all of the fields named are there to be disclosed", reason="BAD_DISCLOSURES")
+    return chosen
 
 
 def _check(folder: Path, pinned: str | None, known: Directory | None, as_json: bool) -> None:
@@ -129,7 +151,7 @@ def _check(folder: Path, pinned: str | None, known: Directory | None, as_json: b
     disclosures = files.read(folder / DISCLOSURES, max_bytes=tlog_proof.MAX_DISCLOSURES_BYTES)
     key = VerifierKey.parse(pinned) if pinned else _known_key(proof, known)
     found = tlog_proof.check(leaf, proof, disclosures, key)
-    disclosed = {name: value.decode(errors="replace") for name, value in found.disclosed}
+    disclosed = {name: _words(found.inquiry, name, value) for name, value in found.disclosed}
     requester = found.inquiry.requester if found.inquiry else None
     if as_json:
         head = {"origin": found.head.origin, "size": found.head.size, "root": found.head.root.hex()}
@@ -155,19 +177,38 @@ def _check(folder: Path, pinned: str | None, known: Directory | None, as_json: b
 @click.argument("out", type=FOLDER)
 @click.option("--rebuild", is_flag=True, help="Write every tile anew.")
 @VKEY
+@DIRECTORY
+@ANCHOR
 @JSON
-def tiles(log: Path, out: Path, rebuild: bool, vkey: Path | None, as_json: bool) -> None:
+def tiles(
+    log: Path,
+    out: Path,
+    rebuild: bool,
+    vkey: Path | None,
+    directory: Path | None,
+    anchor: Path | None,
+    as_json: bool,
+) -> None:
     """Write a log as C2SP tiles into the folder OUT, or bring the tiles there up to date.
 
-    Any verifier of C2SP tlog-tiles reads them. OUT shows every entry: keep it as the log.
+    Any verifier of C2SP tlog-tiles reads them. OUT shows every entry: keep it as the log. With a directory the keys of
+    the log's witnesses are written too.
 
-    Example: comity audit tiles ./broker ./tiles
+    Example: comity audit tiles ./broker ./tiles --directory ./me/directory.json
 
     Exit codes: 0 OUT is the log as of its newest head; 1 failure, or the log is not the one published there; 2 wrong
     usage.
     """
+    known, pinned = known_directory(directory, anchor), pinned_key(vkey)
+    with reading(log) as reader:
+        origin = reader.key(pinned).name
+    if known is not None and pinned is None:
+        if origin not in known.logs:
+            raise InvalidInput("the directory names no log of this origin", reason="UNKNOWN_LOG")
+        pinned = str(VerifierKey.of(origin, known.logs[origin].key))
+    witnesses = witness_vkeys(known, origin) if known is not None else None
     with Bar("writing tiles") as bar:
-        done = publish(log, out, vkey=_vkey(vkey), rebuild=rebuild, progress=bar)
+        done = publish(log, out, vkey=pinned, witnesses=witnesses, rebuild=rebuild, progress=bar)
     head = done.head
     if as_json:
         said = {"origin": head.origin, "size": head.size, "root": head.root.hex(), "begun_at": done.begun_at}
@@ -194,7 +235,7 @@ def reconcile_(
     Exit codes: 0 they agree, 1 discrepancies or a failure, 2 wrong usage.
     """
     with Bar("reading") as bar:
-        result = reconcile(broker_log, node_logs, directory=_directory(directory, anchor), progress=bar)
+        result = reconcile(broker_log, node_logs, directory=known_directory(directory, anchor), progress=bar)
     if as_json:
         for d in result.discrepancies:
             click.echo(orjson.dumps({"event": "discrepancy", **dataclasses.asdict(d), "fields": list(d.fields)}))
@@ -219,7 +260,7 @@ def export_(log: Path, out: Path, proofs: bool, vkey: Path | None, as_json: bool
     Exit codes: 0 written, 1 failure, 2 wrong usage.
     """
     with Bar("exporting") as bar:
-        done = export(log, out, proofs=proofs, vkey=_vkey(vkey), progress=bar)
+        done = export(log, out, proofs=proofs, vkey=pinned_key(vkey), progress=bar)
     if as_json:
         said = {"origin": done.head.origin, "size": done.head.size, "root": done.head.root.hex()}
         click.echo(orjson.dumps({**said, "counts": done.counts, "out": str(out)}))
@@ -228,14 +269,32 @@ def export_(log: Path, out: Path, proofs: bool, vkey: Path | None, as_json: bool
         click.echo(f"{done.head.size} entries of {done.head.origin} in {out}: {counts or 'none'}.")
 
 
+def _words(inquiry: Inquiry | None, name: str, value: bytes) -> str:
+    """A disclosed value for a person; a query as what it asks for."""
+    if name == QUERY and inquiry is not None:
+        with contextlib.suppress(InvalidInput, DecodeError):
+            return query_of(inquiry.act, inquiry_pb2.Query.FromString(value)).words
+    return value.decode(errors="replace")
+
+
 COMMANDS = (prove, tiles, reconcile_, export_)
 
 
-def _directory(path: Path | None, anchor: Path | None) -> Directory | None:
+def known_directory(path: Path | None, anchor: Path | None) -> Directory | None:
+    """The directory in `path`, if one was given; `anchor` is the federation's certificate if not beside it.
+
+    Raises:
+        ConfigError: as `Directory.load`.
+    """
     return Directory.load(path, anchor or path.with_name(FEDERATION_FILE)) if path else None
 
 
-def _vkey(path: Path | None) -> str | None:
+def pinned_key(path: Path | None) -> str | None:
+    """The text of the verifier key in `path`, if one was given.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
     return files.read(path, max_bytes=_MAX_VKEY_BYTES).decode("ascii", errors="replace") if path else None
 
 

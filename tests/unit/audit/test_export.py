@@ -16,7 +16,7 @@ from audit.note import VerifierKey, verify_checkpoint
 from audit.proof import verify_inclusion
 from audit.tree import leaf_hash
 from cli.audit import audit
-from comity.errors import ComityError
+from comity.errors import ComityError, LogFault
 from tests.golden.audit.samples import DRAFTS
 from tests.unit.audit.sample import START, build, search, tamper, unsigned
 
@@ -68,21 +68,26 @@ async def test_an_empty_log_is_a_header(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("statement", "reason"),
+    ("statement", "reason", "index"),
     [
-        ("UPDATE leaf SET entry = x'7b7d' WHERE idx = 7", "BAD_FORM"),
-        ("UPDATE leaf SET entry = (SELECT entry FROM leaf WHERE idx = 300) WHERE idx = 7", "WRONG_ROOT"),
-        ("DELETE FROM leaf WHERE idx = 305", "WRONG_ROOT"),
+        ("UPDATE leaf SET entry = x'7b7d' WHERE idx = 7", "WRONG_HASH", 7),
+        ("UPDATE leaf SET entry = (SELECT entry FROM leaf WHERE idx = 300) WHERE idx = 7", "WRONG_HASH", 7),
+        (
+            "UPDATE leaf SET (hash, entry) = (SELECT hash, entry FROM leaf WHERE idx = 300) WHERE idx = 7",
+            "WRONG_ROOT",
+            -1,
+        ),
+        ("DELETE FROM leaf WHERE idx = 305", "MISSING", 305),
     ],
-    ids=["rubbish", "another entry", "the last gone"],
+    ids=["rubbish", "another entry", "another entry with its hash", "the last gone"],
 )
 def test_a_log_that_is_not_what_it_signed_is_not_exported(
-    log: Path, tmp_path: Path, statement: str, reason: str
+    log: Path, tmp_path: Path, statement: str, reason: str, index: int
 ) -> None:
     tamper(log, statement)
     result = run(log, "--out", tmp_path / "x.jsonl")
-    assert isinstance(result.exception, ComityError)
-    assert result.exception.reason == reason
+    assert isinstance(result.exception, LogFault)
+    assert (result.exception.reason, result.exception.index) == (reason, index)
     assert [p.name for p in tmp_path.iterdir()] == ["log"]
 
 

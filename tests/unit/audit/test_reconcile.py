@@ -15,6 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from audit.note import Checkpoint
 from audit.reconcile import Kind, Reconciliation, reconcile
 from cli.audit import audit
 from comity.errors import InvalidInput
@@ -280,11 +281,16 @@ def test_what_a_node_rejected_and_the_broker_never_recorded_is_found(tmp_path: P
 
 def test_heads_of_the_other_log_that_entries_cite_must_be_its_own(written: Written) -> None:
     commits, broker = deepcopy(written.day.nodes["alder-1"].commits), written.day.broker
-    cited = {"origin": broker.origin, "size": broker.tree.size, "root": broker.tree.root().hex()}
-    commits[-1][0]["peers"] = [cited]
+
+    def cited(root: bytes) -> dict[str, Any]:
+        head = Checkpoint(origin=broker.origin, size=broker.tree.size, root=root)
+        note = head.sign(broker.key).decode()
+        return {"origin": broker.origin, "size": broker.tree.size, "root": root.hex(), "note": note}
+
+    commits[-1][0]["peers"] = [cited(broker.tree.root())]
     result = written.forged("alder-1", commits)
     assert (result.discrepancies, result.unpinned[broker.origin]) == ([], 0)
-    commits[-1][0]["peers"] = [cited | {"root": "ab" * 32}]
+    commits[-1][0]["peers"] = [cited(b"another root, as long as a root.")]
     assert [d.kind for d in written.forged("alder-1", commits).discrepancies] == [Kind.RECEIPT_NOT_HONOURED]
 
 
