@@ -161,7 +161,7 @@ class Pair:
         if self.broker.ids and (not program or sender not in self.broker.ids):
             self.result.elsewhere += 1
             return
-        inquiry_id = self.broker.by_hash.get(said.said["payload_hash"])
+        inquiry_id = self.broker.inquiry_of(said.said["payload_hash"])
         exchange = self.broker.exchanges.get((inquiry_id, self.name)) if inquiry_id else None
         if inquiry_id is None or exchange is None:
             sentence = f"the broker sent what the node rejected ({said.said['reason_code']}), and has not recorded it"

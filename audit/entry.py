@@ -5,16 +5,17 @@ from __future__ import annotations
 import base64
 import datetime as dt
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from audit import form
 from audit.note import Checkpoint
+from audit.sealed_store import SealedPart
 from comity import jcs
 from comity.decision import Decision
 from comity.envelope import Envelope
 from comity.errors import InvalidInput, LogFault, Violation
-from comity.inquiry import Inquiry
+from comity.inquiry import Disclosure, Inquiry
 from comity.instants import to_text
 from comity.outcome import Coverage, OutcomeKind
 
@@ -25,12 +26,15 @@ MAX_ENTRY_BYTES = 60_000  # the tiles' format ends at 65,535
 class Draft:
     """An entry before the log adds when it was written and after which head. Its form is checked when it is made.
 
+    `clear` are the values behind its commitments: sealed beside the entry where auditors are named, else kept nowhere.
+
     Raises:
         InvalidInput: an unknown type, or a field missing, unknown or malformed (BAD_ENTRY). The value is not shown.
     """
 
     type: str
     body: dict[str, Any]
+    clear: tuple[Disclosure, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         body = form.BODIES.get(self.type)
@@ -42,16 +46,17 @@ class Draft:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stamp:
-    """What the log itself says in an entry: when, and which head of its own was durable then."""
+    """What the log itself says in an entry: when, which head of its own was durable then, which heads were cosigned."""
 
     at: str
     clock_behind_ms: int
     size: int
     root: str
+    peers: tuple[dict[str, Any], ...] = ()
 
 
-def seal(draft: Draft, stamp: Stamp) -> bytes:
-    """The entry, canonical: the bytes that are stored, hashed and never written anew.
+def seal(draft: Draft, stamp: Stamp, sealed: SealedPart | None = None) -> bytes:
+    """The entry, canonical: the bytes that are stored, hashed and never written anew. It names its sealed part.
 
     Raises:
         InvalidInput: more than MAX_ENTRY_BYTES (ENTRY_TOO_LARGE), or text that is not Unicode (BAD_ENTRY).
@@ -62,12 +67,14 @@ def seal(draft: Draft, stamp: Stamp) -> bytes:
         "type": draft.type,
         "at": stamp.at,
         "head": {"size": stamp.size, "root": stamp.root},
-        "peers": [],
+        "peers": stamp.peers,
     }
     if stamp.clock_behind_ms:
         value["clock_behind_ms"] = stamp.clock_behind_ms
+    if sealed is not None:
+        value["sealed"] = {"key_id": sealed.key_id, "hash": sealed.hash.hex()}
     try:
-        entry = jcs.encode(value)
+        entry = jcs.write(value)  # forms allow nothing outside the profile
     except TypeError:
         raise InvalidInput("an entry holds what canonical JSON cannot", reason="BAD_ENTRY") from None
     if len(entry) > MAX_ENTRY_BYTES:
@@ -111,10 +118,12 @@ def inquiry_entry(
     directory_version: int,
     preview: bool,
     received_from: str,
+    disclosures: Sequence[Disclosure] = (),
 ) -> Draft:
     """The signed question as evidence; recorded once. `inquiry` is what `envelope`'s payload says.
 
-    `role` is the one the author's certificate gives; `approvers` and `received_from` are SPIFFE IDs.
+    `role` is the one the author's certificate gives; `approvers` and `received_from` are SPIFFE IDs. `disclosures`
+    are the values behind its commitments, checked against them before.
 
     Raises:
         InvalidInput: BAD_ENTRY; also if the payload is another inquiry, which would be a false entry for good.
@@ -131,7 +140,7 @@ def inquiry_entry(
         "preview": preview,
         "received_from": received_from,
     }
-    return Draft("inquiry", body)
+    return Draft("inquiry", body, tuple(disclosures))
 
 
 def decision_entry(decision: Decision, *, inquiry_id: str, inquiry_hash: bytes) -> Draft:
@@ -224,25 +233,38 @@ def receipt_fits(origin: str, index: int, checkpoint: bytes) -> bool:
 
 
 def policy_entry(
-    *, node: str, digest: str, version: int, bundle_hash: bytes, taken_up: bool, reason: str = ""
+    *,
+    node: str,
+    digest: str,
+    version: int,
+    bundle_hash: bytes,
+    taken_up: bool,
+    reason: str = "",
+    published_by: str = "",
+    revoked_below: int = 0,
 ) -> Draft:
     """A policy bundle that came: taken up from now on, or refused and why. `digest` is hex, empty if it has none;
     `bundle_hash` is empty if nothing came that could be hashed.
 
+    `published_by`: the SPIFFE ID of who brought it, where that was not the node; `revoked_below`: lower versions are
+    revoked with it, 0 if none is.
+
     Raises:
         InvalidInput: BAD_ENTRY.
     """
-    return Draft(
-        "policy",
-        {
-            "node": node,
-            "digest": digest,
-            "version": version,
-            "bundle_hash": bundle_hash.hex(),
-            "taken_up": taken_up,
-            "reason": reason,
-        },
-    )
+    body: dict[str, Any] = {
+        "node": node,
+        "digest": digest,
+        "version": version,
+        "bundle_hash": bundle_hash.hex(),
+        "taken_up": taken_up,
+        "reason": reason,
+    }
+    if published_by:
+        body["published_by"] = published_by
+    if revoked_below:
+        body["revoked_below"] = revoked_below
+    return Draft("policy", body)
 
 
 def rejected_entry(*, payload_hash: bytes, received_from: str, reason_code: str) -> Draft:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import datetime as dt
+import hashlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,11 +27,12 @@ def check_payload(index: int, entry: Mapping[str, Any]) -> Inquiry:
         LogFault: the payload is not what was hashed (WRONG_INQUIRY_HASH), no inquiry (BAD_INQUIRY), or the entry
             shows something else than was signed (FIELD_DIFFERS).
     """
-    envelope = envelope_of(entry)
-    if envelope.payload_hash.hex() != entry["inquiry_hash"]:
+    kept = entry["envelope"]
+    payload = base64.b64decode(kept["payload"])
+    if hashlib.sha256(payload).hexdigest() != entry["inquiry_hash"]:
         raise _fault(index, "the signed payload is not the one its hash names", "WRONG_INQUIRY_HASH")
     try:
-        inquiry = Inquiry.parse(envelope.payload)
+        inquiry = Inquiry.parse(payload)
     except InvalidInput:
         raise _fault(index, "the signed payload is no valid inquiry", "BAD_INQUIRY") from None
     requester = {k: v for k, v in entry["requester"].items() if k != "role"}
@@ -38,7 +40,7 @@ def check_payload(index: int, entry: Mapping[str, Any]) -> Inquiry:
     for name, signed in clear_fields(inquiry).items():
         if shown[name] != signed:
             raise _fault(index, f"{name} is not what was signed", "FIELD_DIFFERS")
-    if len(entry["approvers"]) != len(envelope.signatures) - 1:
+    if len(entry["approvers"]) != len(kept["signatures"]) - 1:
         raise _fault(index, "approvers and signatures do not match in number", "FIELD_DIFFERS")
     return inquiry
 

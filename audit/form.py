@@ -19,6 +19,12 @@ from comity.purpose import Act, Authority, LegalBasis
 Check = Callable[[object], bool]
 
 VERSION = 1
+SHAPES: dict[Check, str] = {}
+"""For a check, a pattern of canonical JSON bytes that surely pass it: never more than it allows, maybe less.
+
+No string in a shape holds a quote, a backslash, a control character or anything beyond ASCII, so that where one ends
+is where its value ends.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,26 +58,43 @@ class Form:
         return self.fault(value) is None
 
 
-def text(pattern: str) -> Check:
-    """Text of that pattern, whole."""
+def shaped(check: Check, shape: str) -> Check:
+    """The check, with its shape known."""
+    SHAPES[check] = shape
+    return check
+
+
+def text(pattern: str, shape: str | None = None) -> Check:
+    """Text of that pattern, whole. `shape` is what stands between the quotes, if the pattern itself cannot."""
     match = re.compile(pattern, re.ASCII).fullmatch
-    return lambda value: type(value) is str and match(value) is not None
+    if shape is None:
+        shape = re.sub(r"\((?!\?)", "(?:", pattern)
+        shape = shape.replace("[!-~]", r"[!#-\[\]-~]").replace("[!-*,-~]", r"[!#-*,-\[\]-~]")
+    return shaped(lambda value: type(value) is str and match(value) is not None, f'"(?:{shape})"')
 
 
 def words(limit: int) -> Check:
     """Printable text of at most that many characters; may be empty."""
-    return lambda value: type(value) is str and len(value) <= limit and value.isprintable()
+    return shaped(
+        lambda value: type(value) is str and len(value) <= limit and value.isprintable(),
+        rf'"[ !#-\[\]-~]{{0,{limit}}}"',
+    )
 
 
 def one_of(*allowed: str) -> Check:
     """One of those words."""
     closed = frozenset(allowed)
-    return lambda value: type(value) is str and value in closed
+    shape = "|".join(map(re.escape, allowed))
+    return shaped(lambda value: type(value) is str and value in closed, f'"(?:{shape})"')
 
 
 def whole(least: int = 0, most: int = MAX_INTEGER) -> Check:
     """A whole number in that range, both ends included; a boolean is none."""
-    return lambda value: type(value) is int and least <= value <= most
+    some = rf"[1-9][0-9]{{0,{len(str(most)) - 2}}}" if most > 9 else f"[1-{most}]"
+    return shaped(
+        lambda value: type(value) is int and least <= value <= most,
+        some if least == 1 else f"(?:0|{some})" if least == 0 else "(?!)",
+    )
 
 
 def base64_of(least: int, most: int) -> Check:
@@ -85,22 +108,35 @@ def base64_of(least: int, most: int) -> Check:
         except ValueError:
             return False
 
-    return check
+    digit = "[A-Za-z0-9+/]"
+    ends = ("", f"{digit}[AQgw]==", f"{digit}{{2}}[AEIMQUYcgkosw048]=")
+    if least == most:
+        return shaped(check, f'"{digit}{{{most // 3 * 4}}}{ends[most % 3]}"')
+    some = f"(?:{digit}{{4}}){{{(least + 2) // 3},{most // 3 - 1}}}"
+    return shaped(check, f'"{some}(?:{"|".join(ends)})"')
 
 
 def each(check: Check, most: int, least: int = 0) -> Check:
     """A list of so many, every one right."""
-    return lambda value: type(value) is list and least <= len(value) <= most and all(map(check, value))
+    one = shape_of(check)
+    some = rf"\[{one}(?:,{one}){{{max(0, least - 1)},{most - 1}}}\]"
+    return shaped(
+        lambda value: type(value) is list and least <= len(value) <= most and all(map(check, value)),
+        some if least else rf"(?:\[\]|{some})",
+    )
 
 
 def or_null(check: Check) -> Check:
     """Null, or right."""
-    return lambda value: value is None or check(value)
+    return shaped(lambda value: value is None or check(value), f"(?:null|{shape_of(check)})")
 
 
 def flag(value: object) -> bool:
     """True or false."""
     return type(value) is bool
+
+
+SHAPES[flag] = "(?:true|false)"
 
 
 _TIME_SHAPE = re.compile(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", re.ASCII).fullmatch
@@ -117,19 +153,48 @@ def time(value: object) -> bool:
     return True
 
 
+_DAYS_SHAPE = (
+    "(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)"
+    "|02-(?:0[1-9]|1[0-9]|2[0-8]))"
+)
+SHAPES[time] = rf'"20[0-9]{{2}}-{_DAYS_SHAPE}T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]\.[0-9]{{3}}Z"'
+
+
+def shape_of(check: Check, **known: str) -> str:
+    """The shape of a check, which matches nothing if it has none; of a form, with its keys in canonical order.
+
+    `known` are shapes to take for some fields instead of their own.
+    """
+    if not isinstance(check, Form):
+        return SHAPES.get(check, "(?!)")
+    names = sorted((*check.required, *check.optional))
+    shape = ""
+    for at, name in enumerate(names):
+        value = known.get(name) or shape_of(check.required.get(name) or check.optional[name])
+        later = names[at + 1 :]
+        comma = "," if any(n in check.required for n in later) else r"(?:,(?=\")|(?=\}))" if later else ""
+        field_ = f'"{name}":{value}{comma}'
+        shape += f"(?:{field_})?" if name in check.optional else field_
+    return rf"\{{{shape}\}}"
+
+
 inquiry_id = text("[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 identifier = text("[a-z0-9][a-z0-9-]{0,62}")
 reference = text("[!-~]{1,200}")  # an id that another part made up
 code = text("[A-Z][A-Z0-9_]{0,63}")
 maybe_code = text("([A-Z][A-Z0-9_]{0,63})?")
 hash_hex = text("[0-9a-f]{64}")
+sealing_key_id = text("[0-9a-f]{16}")
+month = text("20[0-9]{2}-(0[1-9]|1[0-2])")
 maybe_hash_hex = text("([0-9a-f]{64})?")
 spiffe = text("spiffe://[a-z0-9-]{1,63}/(person|node|camera|broker)/[a-z0-9][a-z0-9._-]{0,62}")
 rule = text("(federation|node):[!-~]{1,100}")
 origin = text("[!-*,-~]{1,200}")
 commitment = base64_of(32, 32)
 index = whole()
-checkpoint = text(rf"[ -~\n—]{{1,{MAX_NOTE_BYTES}}}")  # no control character reaches a terminal
+checkpoint = text(  # no control character reaches a terminal
+    rf"[ -~\n—]{{1,{MAX_NOTE_BYTES}}}", rf"(?:[ !#-\[\]-~]++|\\n|\xe2\x80\x94){{1,{MAX_NOTE_BYTES}}}+"
+)
 
 
 span = Form({"begin": time, "end": time})
@@ -178,7 +243,8 @@ BODIES: Mapping[str, Form] = MappingProxyType(
                 "directory_version": index,
                 "preview": flag,
                 "received_from": spiffe,
-            }
+            },
+            {"sealed": Form({"key_id": sealing_key_id, "hash": hash_hex})},
         ),
         "decision": Form(
             {
@@ -236,7 +302,9 @@ BODIES: Mapping[str, Form] = MappingProxyType(
                 "bundle_hash": maybe_hash_hex,
                 "taken_up": flag,
                 "reason": words(300),
-            }
+            },
+            # Where a person brought it, not the node itself.
+            {"published_by": spiffe, "revoked_below": whole(1)},
         ),
         # What came was no inquiry of the sender's, or not for this program: nothing of it is believed but its hash.
         "rejected": Form({"payload_hash": hash_hex, "received_from": spiffe, "reason_code": code}),
@@ -244,11 +312,11 @@ BODIES: Mapping[str, Form] = MappingProxyType(
         "erasure": Form(
             {
                 "scope": one_of("epoch", "entry"),
-                "epoch": text("20[0-9]{2}-(0[1-9]|1[0-2])"),
+                "epoch": month,
                 "key_id": reference,
                 "indexes": each(index, 1_000),
                 "requested_by": spiffe,
-                "rule": reference,
+                "rule": text("[ -~]{1,200}", r"[ !#-\[\]-~]{1,200}"),
             }
         ),
         "review": Form(
@@ -280,7 +348,7 @@ _COMMON: Mapping[str, Check] = {
     "type": one_of(*BODIES),
     "at": time,
     "head": head,
-    "peers": each(Form({"origin": origin, "size": index, "root": hash_hex}), 32),
+    "peers": each(Form({"origin": origin, "size": index, "root": hash_hex}, {"note": checkpoint}), 32),
 }
 ENTRIES: Mapping[str, Form] = MappingProxyType(
     {

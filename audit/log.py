@@ -18,13 +18,14 @@ from typing import Self
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from audit.entry import Draft
-from audit.note import Checkpoint, VerifierKey
+from audit.note import Checkpoint, Cited, VerifierKey
 from audit.read import LogReader
 from audit.store import LogFiles, Store
 from audit.tree import EMPTY_ROOT
 from audit.writer import AlreadyRecorded, Appended, Clock, SignedHead, Writer
 from comity.errors import ComityError, ConfigError, Exhausted, InvalidInput, LogBroken, LogFault, Unavailable
 from identity import files, keys
+from identity.auditors import Recipient
 
 __all__ = ["AlreadyRecorded", "Appended", "DecisionLog", "SignedHead"]
 
@@ -108,13 +109,20 @@ class DecisionLog:
 
     @classmethod
     def open(
-        cls, path: Path | str, *, clock: Clock, on_broken: OnBroken | None = None, max_waiting: int = MAX_WAITING
+        cls,
+        path: Path | str,
+        *,
+        clock: Clock,
+        on_broken: OnBroken | None = None,
+        max_waiting: int = MAX_WAITING,
+        auditors: Sequence[Recipient] = (),
     ) -> Self:
         """The log at `path` (its folder or `log.db`), once its hashes were compared with its signed head.
 
         `on_broken` is called once, in the event loop of a waiting call and before that call ends, when the log cannot
-        be written any more: the program stops itself. `max_waiting` bounds the drafts in the queue. Opening takes
-        longer the more entries there are.
+        be written any more: the program stops itself. `max_waiting` bounds the drafts in the queue. Clear values are
+        sealed to those of `auditors` who may read this log; with none of them they are kept nowhere. Opening a
+        log of up to half a million entries takes longer the more there are, a longer one not: see `audit.edge`.
 
         Raises:
             ConfigError: NO_LOG, LOG_IN_USE, LOG_EXPOSED, FILE_UNREADABLE, KEY_EXPOSED, BAD_KEY.
@@ -130,7 +138,7 @@ class DecisionLog:
             raise ConfigError(f"{where.vkey} is not the key in {where.key}", reason="BAD_KEY")
         store = Store(where)
         try:
-            writer = Writer(store, key, vkey.name, clock)
+            writer = Writer(store, key, vkey.name, clock, auditors)
             reader = LogReader(where, live=True)
         except sqlite3.Error as e:
             store.close()
@@ -169,12 +177,18 @@ class DecisionLog:
         """
         call = self._enqueue(tuple(drafts))
         try:
+            if deadline_s is None:
+                return await call.future
             async with asyncio.timeout(deadline_s):
                 return await call.future
         except TimeoutError:
             raise Unavailable("the decision log was not durable by the deadline", reason="LOG_TIMEOUT") from None
         finally:
             self._leave(call)
+
+    def cite(self, heads: Sequence[Cited]) -> None:
+        """Entries written from now on cite these cosigned heads, the first of them with the notes."""
+        self._writer.cited = tuple(heads)
 
     def find_inquiry(self, inquiry_id: str) -> int | None:
         """The index of that inquiry's durable entry; None if it was never recorded.
@@ -200,6 +214,7 @@ class DecisionLog:
             self._work.notify()
         self._thread.join()
         if self._broken is None:
+            self._writer.keep_edge()
             self._reader.close()
             self._store.close()
 

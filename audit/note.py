@@ -11,6 +11,7 @@ import binascii
 import hashlib
 import re
 from dataclasses import dataclass
+from typing import Any
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -42,9 +43,9 @@ def unbase64(text: str) -> bytes:
     return data
 
 
-def key_id(name: str, key: bytes) -> bytes:
+def key_id(name: str, key: bytes, kind: int = ED25519) -> bytes:
     """SHA-256(name || newline || signature type || key), the first 4 bytes."""
-    return hashlib.sha256(name.encode() + b"\n" + bytes([ED25519]) + key).digest()[:4]
+    return hashlib.sha256(name.encode() + b"\n" + bytes([kind]) + key).digest()[:4]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,10 +103,10 @@ class Checkpoint:
         """The bytes that are signed."""
         return f"{self.origin}\n{self.size}\n{base64.b64encode(self.root).decode()}\n".encode()
 
-    def sign(self, key: Ed25519PrivateKey) -> bytes:
-        """The signed note, one signature under the log's own name."""
+    def sign(self, key: Ed25519PrivateKey, id_: bytes = b"") -> bytes:
+        """The signed note, one signature under the log's own name. `id_` is the key's id, worked out if not given."""
         text = self.text()
-        data = VerifierKey.of(self.origin, key.public_key()).id + key.sign(text)
+        data = (id_ or VerifierKey.of(self.origin, key.public_key()).id) + key.sign(text)
         return text + f"\n— {self.origin} {base64.b64encode(data).decode()}\n".encode()
 
     @classmethod
@@ -116,6 +117,31 @@ class Checkpoint:
             LogFault: not a well-formed checkpoint (BAD_CHECKPOINT).
         """
         return _split(note)[0]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cited:
+    """A cosigned head that entries cite: this log's own or another's. `note` is the evidence, with its signatures."""
+
+    origin: str
+    size: int
+    root: bytes
+    note: bytes
+
+    @classmethod
+    def parse(cls, note: bytes) -> Cited:
+        """The head in a signed note, of which nothing is verified here.
+
+        Raises:
+            LogFault: BAD_CHECKPOINT.
+        """
+        head = Checkpoint.parse(note)
+        return cls(origin=head.origin, size=head.size, root=head.root, note=note)
+
+    def as_json(self, *, proven: bool) -> dict[str, Any]:
+        """As an entry cites it; `proven`: with the note."""
+        said = {"origin": self.origin, "size": self.size, "root": self.root.hex()}
+        return said | ({"note": self.note.decode()} if proven else {})
 
 
 def verify_checkpoint(note: bytes, key: VerifierKey) -> Checkpoint:
@@ -136,6 +162,15 @@ def verify_checkpoint(note: bytes, key: VerifierKey) -> Checkpoint:
     except (InvalidSignature, ValueError):
         raise LogFault("the checkpoint's signature does not fit it", reason="BAD_SIGNATURE") from None
     return checkpoint
+
+
+def signatures_of(note: bytes) -> list[tuple[str, bytes]]:
+    """Each signature line's name, and its key id and signature, in order. **Nothing is verified.**
+
+    Raises:
+        LogFault: BAD_CHECKPOINT.
+    """
+    return _split(note)[1]
 
 
 def _split(note: bytes) -> tuple[Checkpoint, list[tuple[str, bytes]]]:

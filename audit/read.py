@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
+from audit import sealed_store
+from audit.sealed_store import EpochKey, SealedPart
 from audit.store import LogFiles, check_schema, connect_read_only, the_head
 from comity.errors import ConfigError, InvalidInput, LogFault
 from identity import files
@@ -105,6 +107,18 @@ class LogReader:
         with _reading():
             yield from self._db.execute("SELECT idx, hash, entry FROM leaf ORDER BY idx")
 
+    def block(self, start: int, stop: int) -> list[tuple[int, object, object]]:
+        """Every (index, stored hash, entry) of [start, stop), in order, as the file has them."""
+        with _reading():
+            query = "SELECT idx, hash, entry FROM leaf WHERE idx >= ? AND idx < ? ORDER BY idx"
+            return self._db.execute(query, (start, stop)).fetchall()
+
+    def outside(self, size: int) -> int | None:
+        """The first index that is none of a log of that size; None if there is no entry there."""
+        query = "SELECT idx FROM leaf WHERE idx < 0 UNION ALL SELECT min(idx) FROM leaf WHERE idx >= ?"
+        with _reading():
+            return next((index for (index,) in self._db.execute(query, (size,)) if index is not None), None)
+
     def forwards(self, start: int) -> Iterator[tuple[int, bytes]]:
         """Every (index, entry) from `start` on, oldest first."""
         with _reading():
@@ -131,6 +145,27 @@ class LogReader:
         """The side index: every (inquiry id, index)."""
         with _reading():
             yield from self._db.execute("SELECT inquiry_id, idx FROM inquiry")
+
+    def sealed_part(self, index: int) -> SealedPart | None:
+        """The sealed part of an entry, unopened; None if it has none."""
+        with _reading():
+            return sealed_store.part_of(self._db, index)
+
+    def epoch_keys(self) -> list[EpochKey]:
+        """Every epoch key, sealed as it is, oldest first."""
+        with _reading():
+            return sealed_store.epoch_keys(self._db)
+
+    def sealed_of_inquiries(self) -> Iterator[tuple[int, bytes, SealedPart | None]]:
+        """Every inquiry's (index, entry, sealed part or None), by the side index."""
+        with _reading():
+            yield from sealed_store.of_inquiries(self._db)
+
+    def sealed_count(self) -> int:
+        """How many sealed parts there are, whatever they belong to."""
+        with _reading():
+            count: int = self._db.execute("SELECT count(*) FROM sealed").fetchone()[0]
+        return count
 
     def check_pages(self) -> None:
         """Return if SQLite finds its own structure sound.

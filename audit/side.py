@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, TypeVar
 
@@ -40,20 +40,44 @@ class Said:
     said: Mapping[str, Any]
 
 
+class Parted(Mapping[str, Any]):
+    """What was said, with some fields of its own; the rest is one object for all who say the same."""
+
+    __slots__ = ("_names", "_own", "_rest")
+
+    def __init__(self, names: tuple[str, ...], own: tuple[Any, ...], rest: Mapping[str, Any]) -> None:
+        self._names, self._own, self._rest = names, own, rest
+
+    def __getitem__(self, name: str) -> Any:
+        return self._own[self._names.index(name)] if name in self._names else self._rest[name]
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self._names
+        yield from self._rest
+
+    def __len__(self) -> int:
+        return len(self._names) + len(self._rest)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
     """A head of another log that this one holds: in a receipt, with the entry it is for, or cited by the log itself.
 
-    `note` is empty where only size and root were cited; `key` and `entry` are None there.
+    `note` is empty where only size and root were cited; `key` and `entry` are None there. `cited` is the root then.
     """
 
     index: int
     origin: str
     size: int
-    root: bytes
+    cited: bytes = b""
     note: bytes = b""
     key: Key | None = None
     entry: tuple[int, bytes] | None = None
+
+    @property
+    def root(self) -> bytes:
+        """The root over that many entries. Read again when it is wanted: a million receipts are kept."""
+        return Checkpoint.parse(self.note).root if self.note else self.cited
 
 
 @dataclass(slots=True)
@@ -63,7 +87,7 @@ class Exchange:
     decision: Said | None = None
     outcome: Said | None = None
     receipt: Held | None = None
-    more: list[int] = field(default_factory=list)
+    more: tuple[int, ...] = ()
 
 
 class Side:
@@ -75,15 +99,17 @@ class Side:
         self.programs: set[str] = set()
         self.nodes: set[str] = set()
         self.asked: dict[str, Asked] = {}
-        self.by_hash: dict[str, str] = {}
         self.exchanges: dict[Key, Exchange] = {}
         self.rejected: list[Said] = []
         self.held: list[Held] = []
+        self._cited: dict[str, tuple[int, str]] = {}
         self.breaks: list[tuple[int, int]] = []  # (index of a start or stop, when the entry before it was written)
         self.roots: dict[int, bytes] = {}
         self.leaves: dict[int, bytes] = {}
         self._before = 0
+        self._by_hash: dict[str, str] = {}
         self._same: dict[Any, Any] = {}
+        self._names: dict[str, str] = {}
 
     @property
     def origin(self) -> str:
@@ -115,16 +141,27 @@ class Side:
         exchange = self.exchanges.get(key)
         return exchange.decision if exchange else None
 
+    def inquiry_of(self, payload_hash: str) -> str | None:
+        """The id of the inquiry whose payload that is the hash of; None if none was recorded."""
+        if not self._by_hash:
+            self._by_hash = {asked.hash: inquiry_id for inquiry_id, asked in self.asked.items()}
+        return self._by_hash.get(payload_hash)
+
     def broke_off(self, decided: Said, within_ms: int) -> bool:
         """True if the program stopped or was started anew so soon after that the rest may never have been recorded."""
         after = next(((i, at) for i, at in self.breaks if i > decided.index), None)
         return after is not None and after[1] - decided.at <= within_ms
 
     def _take(self, index: int, value: Mapping[str, Any]) -> None:
-        at = to_ms(dt.datetime.fromisoformat(value["at"]))
+        at = _ms(value["at"])
+        at = self._before if at == self._before else at
+        # Where a head is first cited says the most; later entries only say it again.
         self.held += [
-            Held(index=index, origin=p["origin"], size=p["size"], root=bytes.fromhex(p["root"])) for p in value["peers"]
+            Held(index=index, origin=p["origin"], size=p["size"], cited=bytes.fromhex(p["root"]))
+            for p in value["peers"]
+            if (p["size"], p["root"]) != self._cited.get(p["origin"])
         ]
+        self._cited |= {p["origin"]: (p["size"], p["root"]) for p in value["peers"]}
         match value["type"]:
             case "inquiry":
                 self._inquiry(index, at, value)
@@ -132,7 +169,7 @@ class Side:
                 self.nodes.add(value["node"])
                 self._exchange(value, "decision", Said(index=index, at=at, said=self._one(_decision(value))))
             case "outcome":
-                self._exchange(value, "outcome", Said(index=index, at=at, said=_outcome(value)))
+                self._exchange(value, "outcome", Said(index=index, at=at, said=self._outcome(value)))
             case "receipt":
                 self._receipt(index, value)
             case "rejected":
@@ -144,44 +181,58 @@ class Side:
         self._before = at
 
     def _inquiry(self, index: int, at: int, value: Mapping[str, Any]) -> None:
-        envelope = sha256(orjson.dumps(value["envelope"], option=orjson.OPT_SORT_KEYS)).hexdigest()
-        said = {"envelope": envelope, "role": value["requester"]["role"], "approvers": value["approvers"]}
-        said["preview"] = value["preview"]
-        self.asked[value["inquiry_id"]] = Asked(index=index, at=at, hash=value["inquiry_hash"], said=said)
-        self.by_hash[value["inquiry_hash"]] = value["inquiry_id"]
+        envelope = sha256(orjson.dumps(value["envelope"], option=orjson.OPT_SORT_KEYS)).digest()
+        rest = {"role": value["requester"]["role"], "approvers": value["approvers"], "preview": value["preview"]}
+        said = Parted(("envelope",), (envelope,), self._one(rest))
+        inquiry_id = self._name(value["inquiry_id"])
+        self.asked[inquiry_id] = Asked(index=index, at=at, hash=value["inquiry_hash"], said=said)
 
     def _receipt(self, index: int, value: Mapping[str, Any]) -> None:
         note = value["checkpoint"].encode()
         head = Checkpoint.parse(note)  # in its form: the log was verified
         held = Held(
             index=index,
-            origin=value["origin"],
+            origin=self._name(value["origin"]),
             size=head.size,
-            root=head.root,
             note=note,
-            key=(value["inquiry_id"], value["node"]),
+            key=self._key(value),
             entry=(value["index"], bytes.fromhex(value["leaf_hash"])),
         )
         self.held.append(held)
         self._exchange(value, "receipt", held)
 
     def _exchange(self, value: Mapping[str, Any], name: str, what: Said | Held) -> None:
-        exchange = self.exchanges.setdefault((value["inquiry_id"], value["node"]), Exchange())
+        key = what.key if isinstance(what, Held) and what.key else self._key(value)
+        exchange = self.exchanges.setdefault(key, Exchange())
         if getattr(exchange, name) is None:
             setattr(exchange, name, what)
         else:
-            exchange.more.append(what.index)
+            exchange.more += (what.index,)
+
+    def _key(self, value: Mapping[str, Any]) -> Key:
+        return self._name(value["inquiry_id"]), self._name(value["node"])
+
+    def _name(self, name: str) -> str:
+        """The same object for the same text; an inquiry's id is met once for every entry that is of it."""
+        return self._names.setdefault(name, name)
+
+    def _outcome(self, value: Mapping[str, Any]) -> Parted:
+        rest = {name: value[name] for name in ("outcome", "count", "reason_code")}
+        span = value["coverage"]
+        coverage = None if span is None else tuple(_ms(span[name]) for name in ("begin", "end"))
+        own = (bytes.fromhex(value["payload_hash"]), coverage)
+        return Parted(("payload_hash", "coverage"), own, self._one(rest))
 
     def _one(self, value: _T) -> _T:
         """The same object for the same value: a million decisions say a few hundred different things."""
-        kept: _T = self._same.setdefault(orjson.dumps(value), value)
+        kept: _T = self._same.setdefault(orjson.dumps(value).decode(), value)  # a copy: it leaves room in its bytes
         return kept
+
+
+def _ms(text: str) -> int:
+    return to_ms(dt.datetime.fromisoformat(text))
 
 
 def _decision(value: Mapping[str, Any]) -> dict[str, Any]:
     names = ("effect", "rules", "obligations", "policy_digest", "federation_digest", "reason_code", "approved")
     return {name: value[name] for name in names}
-
-
-def _outcome(value: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value[name] for name in ("outcome", "count", "coverage", "payload_hash", "reason_code")}

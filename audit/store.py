@@ -11,6 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from audit import sealed_store
+from audit.sealed_store import SealedRows
 from audit.tree import HASH_BYTES
 from comity.errors import ConfigError, LogFault
 from identity import files
@@ -23,6 +25,7 @@ SCHEMA = {
         "CREATE TABLE head(k INTEGER PRIMARY KEY CHECK(k=1), size INTEGER NOT NULL, checkpoint BLOB NOT NULL) STRICT"
     ),
     "inquiry": "CREATE TABLE inquiry(inquiry_id TEXT PRIMARY KEY, idx INTEGER NOT NULL) STRICT, WITHOUT ROWID",
+    **sealed_store.TABLES,
 }
 _PRAGMAS = (
     "PRAGMA synchronous=FULL",
@@ -30,6 +33,7 @@ _PRAGMAS = (
     "PRAGMA wal_autocheckpoint=20000",
     "PRAGMA trusted_schema=OFF",
     "PRAGMA cell_size_check=ON",
+    "PRAGMA secure_delete=ON",
 )
 _BUSY_S = 5.0  # a reader that recovers the WAL holds it this long at most
 _MAX_VALUE_BYTES = 1_000_000  # a corrupt length asks for no more memory than this
@@ -58,6 +62,7 @@ class Store:
     """
 
     def __init__(self, where: LogFiles) -> None:
+        self.where = where
         self._lock = _exclusive(where)
         try:
             if stat.S_IMODE(where.db.stat().st_mode) & 0o077:
@@ -108,13 +113,14 @@ class Store:
         """
         return the_head(self._db)
 
-    def leaf_hashes(self) -> Iterator[bytes]:
-        """Every stored leaf hash, first to last.
+    def leaf_hashes(self, first: int = 0) -> Iterator[bytes]:
+        """Every stored leaf hash from index `first` on, in order; from 0 on, what stands below it is found too.
 
         Raises:
             LogFault: an index is missing (BAD_INDEX), or what is stored is no hash (BAD_HASH).
         """
-        for expected, (index, leaf) in enumerate(self._db.execute("SELECT idx, hash FROM leaf ORDER BY idx")):
+        query = "SELECT idx, hash FROM leaf WHERE idx >= ? ORDER BY idx"
+        for expected, (index, leaf) in enumerate(self._db.execute(query, (first or -(2**63),)), first):
             if index != expected:
                 raise LogFault(f"entry {expected} is missing", index=expected, reason="BAD_INDEX")
             if type(leaf) is not bytes or len(leaf) != HASH_BYTES:
@@ -140,6 +146,7 @@ class Store:
         hashes: Sequence[bytes],
         inquiries: Sequence[tuple[str, int]],
         checkpoint: bytes,
+        sealed: SealedRows = sealed_store.NOTHING,
     ) -> None:
         """`entries` stand durably from index `first` on, with all that goes with them; or nothing was written.
 
@@ -155,6 +162,7 @@ class Store:
         )
         if inquiries:
             db.executemany("INSERT INTO inquiry(inquiry_id, idx) VALUES (?, ?)", inquiries)
+        sealed.write(db)
         moved = db.execute(
             "UPDATE head SET size = ?, checkpoint = ? WHERE k = 1 AND size = ?", (size, checkpoint, first)
         )

@@ -5,7 +5,7 @@ Source: RFC 6962 section 2.1.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from hashlib import sha256
 
 HASH_BYTES = 32
@@ -44,24 +44,80 @@ class Tree:
 
     def append(self, leaf: bytes) -> None:
         """Add the hash of the next entry."""
-        edge, ones = self._edge, self._size
-        while ones & 1:
-            leaf = sha256(b"\1" + edge.pop() + leaf).digest()
-            ones >>= 1
-        edge.append(leaf)
-        self._size += 1
+        self.graft(leaf, 0)
 
-    def root(self) -> bytes:
-        """The Merkle tree hash of all leaves; SHA-256 of nothing when there are none."""
-        if not self._edge:
+    def graft(self, root: bytes, level: int) -> None:
+        """Add the next 2^level leaves at once, by the root over them; as many or a multiple are there already."""
+        edge, ones = self._edge, self._size >> level
+        while ones & 1:
+            root = sha256(b"\1" + edge.pop() + root).digest()
+            ones >>= 1
+        edge.append(root)
+        self._size += 1 << level
+
+    def root(self, after: bytes | None = None) -> bytes:
+        """The Merkle tree hash of all leaves; SHA-256 of nothing when there are none.
+
+        With `after` it is the hash over these leaves and those under it: fewer than any complete subtree at the edge.
+        """
+        if after is None and not self._edge:
             return EMPTY_ROOT
-        root = self._edge[-1]
-        for left in reversed(self._edge[:-1]):
+        edge = self._edge if after is None else [*self._edge, after]
+        root = edge[-1]
+        for left in reversed(edge[:-1]):
             root = node_hash(left, root)
         return root
+
+    @property
+    def edge(self) -> tuple[bytes, ...]:
+        """The roots of the complete subtrees, largest first: with `size`, all of the tree that another needs."""
+        return tuple(self._edge)
+
+    @classmethod
+    def of(cls, size: int, edge: Iterable[bytes]) -> Tree:
+        """The tree of that `size` and `edge`.
+
+        Raises:
+            ValueError: not one hash for each 1 bit of the size.
+        """
+        tree = cls()
+        tree._size, tree._edge = size, list(edge)
+        if size < 0 or len(tree._edge) != size.bit_count() or any(len(h) != HASH_BYTES for h in tree._edge):
+            raise ValueError("not the edge of a tree of that size")
+        return tree
 
     def copy(self) -> Tree:
         """Another tree of the same leaves; what is appended to one is not in the other."""
         other = Tree()
         other._size, other._edge = self._size, self._edge.copy()
         return other
+
+
+class Rows:
+    """Every complete subtree of a run of leaves that begins at a multiple of the power of two not below its length."""
+
+    __slots__ = ("_rows",)
+
+    def __init__(self, leaves: Sequence[bytes]) -> None:
+        self._rows: list[Sequence[bytes]] = [leaves]
+        row = leaves
+        while len(row) > 1:
+            pairs = iter(row)
+            row = [sha256(b"\1" + left + right).digest() for left, right in zip(pairs, pairs, strict=False)]
+            self._rows.append(row)
+
+    def edge(self, count: int) -> Iterator[tuple[bytes, int]]:
+        """The complete subtrees over the first `count` leaves and the level of each, largest first."""
+        for level in reversed(range(count.bit_length())):
+            if count >> level & 1:
+                yield self._rows[level][(count >> level) - 1], level
+
+    def root(self, count: int) -> bytes:
+        """The root over the first `count` leaves, one at least."""
+        root: bytes | None = None
+        for level, row in enumerate(self._rows):
+            if count >> level & 1:
+                left = row[(count >> level) - 1]
+                root = left if root is None else sha256(b"\1" + left + root).digest()
+        assert root is not None
+        return root

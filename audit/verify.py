@@ -3,34 +3,36 @@
     1 head       one, signed by the log's key, naming the log
     2 entry      there at its index, canonical, in its type's form, and what was hashed
     3 time       never earlier than the entry before
-    4 citation   the head it cites is the true root over everything before its own commit
+    4 citation   the head it cites is the true root over everything before its own commit; cosigned heads as in `cited`
     5 evidence   an inquiry shows what was signed; decisions cite a recorded inquiry, outcomes a decision, once
     6 root       all hashes together are the signed root, and as many as were signed
     7 file       the side index says the same, and SQLite's structure is sound
+    8 sealed     every sealed part is the one its entry names, or its erasure is recorded
 
 What one log alone cannot show: that it was cut back to an older head of its own. Its witnesses can.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import orjson
 
-from audit import evidence, form
-from audit.entry import MAX_ENTRY_BYTES, receipt_fits
+from audit import evidence
+from audit.block import Asked, Block, Commit, Said
+from audit.cited import Citations
+from audit.looking import blocks
 from audit.note import Checkpoint, VerifierKey, verify_checkpoint
 from audit.read import LogReader
-from audit.tree import Tree, leaf_hash
-from comity import jcs
+from audit.sealed_check import check_sealed
+from audit.tree import Tree
 from comity.errors import ComityError, LogFault, Unavailable
 from identity.directory import Directory
 
 Progress = Callable[[int, int], None]
-_PROGRESS_EVERY = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,11 +63,13 @@ def verify(
     vkey: str | None = None,
     directory: Directory | None = None,
     progress: Progress | None = None,
+    processes: int | None = None,
 ) -> Report:
     """The report on the log at `path`, as of one moment while its writer may go on.
 
     `vkey` pins the log's key; without it the directory does; without either the log's own `log.vkey` is taken, and a
-    warning says so. `progress` is called with (entries done, entries) now and then.
+    warning says so. `progress` is called with (entries done, entries) now and then. `processes` None: as many as
+    there are processors for a long log, none but this one for a short one.
 
     Raises:
         ConfigError: there is no log (NO_LOG), or its `log.vkey` cannot be read.
@@ -79,7 +83,7 @@ def verify(
         with LogReader.open(path) as reader:
             try:
                 with reader.snapshot():
-                    audit.run(reader, pinned)
+                    audit.run(reader, pinned, processes)
             finally:
                 if reader.disturbed():
                     raise Unavailable("the log was written to meanwhile: verify it again", reason="LOG_CHANGED")
@@ -93,7 +97,7 @@ class _Asked:
     """One inquiry so far; each node is one bit."""
 
     index: int
-    hash: str
+    hash: bytes
     decided: int = 0
     answered: int = 0
 
@@ -105,32 +109,36 @@ class _Audit:
         self.directory, self.progress = directory, progress
         self.tree = Tree()
         self.head: Checkpoint | None = None
-        self.at = ""
-        self.cited: Mapping[str, Any] = {}
-        self.asked: dict[str, _Asked] = {}
-        self.nodes: dict[str, int] = {}
+        self.at = b""
+        self.cited = b""
+        self.peers = b"[]"
+        self.citations = Citations("", None)
+        self.asked: dict[bytes, _Asked] = {}
+        self.nodes: dict[bytes, int] = {}
         self.own_key = False
-        self.revoked = self.behind = 0
+        self.revoked = self.behind = self.unsealed = 0
 
-    def run(self, reader: LogReader, pinned: VerifierKey | None) -> None:
+    def run(self, reader: LogReader, pinned: VerifierKey | None, processes: int | None) -> None:
         size, note = reader.head()
         self.head = verify_checkpoint(note, pinned or self.key(reader, note))
         if self.head.size != size:
             raise LogFault("the head's size is not the one that was signed", reason="WRONG_SIZE")
-        for index, stored, entry in reader.rows():
-            self.row(index, stored, entry, size)
-            if self.progress and index % _PROGRESS_EVERY == 0:
-                self.progress(index, size)
-        if self.tree.size != size:
-            raise LogFault(
-                f"entry {self.tree.size} is missing: {size} were signed", index=self.tree.size, reason="MISSING"
-            )
+        self.citations = Citations(self.head.origin, self.directory)
+        with contextlib.closing(blocks(reader, size, processes)) as found:
+            for block in found:
+                self.take(block)
+                if self.progress:
+                    self.progress(self.tree.size, size)
+        beyond = reader.outside(size)
+        if beyond is not None:
+            raise LogFault(f"entry {beyond} is beyond the signed head of {size}", index=beyond, reason="BEYOND_HEAD")
         if self.tree.root() != self.head.root:
             message = (
                 "the hashes of all entries are not the root that was signed: some entry and its hash were replaced"
             )
             raise LogFault(message, reason="WRONG_ROOT")
         self.side_index(reader)
+        self.unsealed = check_sealed(reader)
         reader.check_pages()
 
     def key(self, reader: LogReader, note: bytes) -> VerifierKey:
@@ -150,76 +158,75 @@ class _Audit:
         except ComityError as e:
             raise LogFault(f"log.vkey: {e}", reason="BAD_VKEY") from None
 
-    def row(self, index: int, stored: object, entry: object, size: int) -> None:
-        expected = self.tree.size
-        if index != expected:
-            raise LogFault(f"entry {expected} is missing", index=expected, reason="MISSING")
-        if index >= size:
-            raise LogFault(f"entry {index} is beyond the signed head of {size}", index=index, reason="BEYOND_HEAD")
-        if type(entry) is not bytes or leaf_hash(entry) != stored:
-            raise LogFault(f"entry {index} is not what was hashed", index=index, reason="WRONG_HASH")
-        value = _decode(index, entry)
-        self.in_order(index, value)
-        self.tree.append(leaf_hash(entry))
-        check = _CHECKS.get(value["type"])
-        if check is not None:
-            check(self, index, value)
+    def take(self, block: Block) -> None:
+        """Steps 2 to 5 of one block: `look` saw each entry by itself, here they are held against each other."""
+        before = self.tree.copy()
+        for event in block.events:
+            if isinstance(event, Commit):
+                self.in_order(event, before)
+            elif isinstance(event, Asked):
+                self.inquiry(event)
+            else:
+                self.joined(event)
+        for root, level in block.edge:
+            self.tree.graft(root, level)
+        self.behind += block.behind
+        if block.fault is not None:
+            index, sentence, reason = block.fault
+            raise LogFault(sentence, index=index, reason=reason)
 
-    def in_order(self, index: int, value: Mapping[str, Any]) -> None:
-        at, cited, behind = value["at"], value["head"], "clock_behind_ms" in value
-        if at < self.at or (behind and at != self.at):
+    def in_order(self, commit: Commit, before: Tree) -> None:
+        index, at = commit.index, commit.at
+        if at < self.at or (commit.behind and at != self.at):
             raise LogFault(f"entry {index} is dated before the one ahead of it", index=index, reason="TIME_ORDER")
         self.at = at
-        self.behind += behind
         # Entries of one commit cite the head before it: that is the log as it stands here, or what the last one cited.
-        here = {"size": index, "root": self.tree.root().hex()} if cited["size"] == index else self.cited
-        if cited != here:
-            message = (
-                f"entry {index} cites a head that the entries before it do not have: one of them is not the original"
-            )
-            raise LogFault(message, index=index, reason="WRONG_CITATION")
-        self.cited = cited
+        if commit.head != self.cited:
+            here = b'{"root":"%s","size":%d}' % (before.root(commit.before).hex().encode(), index)
+            if commit.head != here:
+                message = f"entry {index} cites a head that the entries before it do not have: one is not the original"
+                raise LogFault(message, index=index, reason="WRONG_CITATION")
+            self.citations.had(commit.head)
+        self.cited = commit.head
+        if commit.peers != self.peers:
+            self.citations.take(index, at, commit.peers)
+            self.peers = commit.peers
 
-    def inquiry(self, index: int, value: Mapping[str, Any]) -> None:
-        inquiry_id = value["inquiry_id"]
-        if inquiry_id in self.asked:
-            message = f"entry {index} records an inquiry that entry {self.asked[inquiry_id].index} had recorded"
-            raise LogFault(message, index=index, reason="DUPLICATE_INQUIRY")
-        inquiry = evidence.check_payload(index, value)
+    def inquiry(self, event: Asked) -> None:
+        known = self.asked.get(event.inquiry_id)
+        if known is not None:
+            message = f"entry {event.index} records an inquiry that entry {known.index} had recorded"
+            raise LogFault(message, index=event.index, reason="DUPLICATE_INQUIRY")
         if self.directory is not None:
-            self.revoked += not evidence.check_signatures(index, value, inquiry, self.directory)
-        self.asked[inquiry_id] = _Asked(index, value["inquiry_hash"])
+            value = orjson.loads(event.entry)
+            self.citations.in_force = value["directory_version"]
+            inquiry = evidence.check_payload(event.index, value)
+            self.revoked += not evidence.check_signatures(event.index, value, inquiry, self.directory)
+        self.asked[event.inquiry_id] = _Asked(event.index, event.inquiry_hash)
 
-    def decision(self, index: int, value: Mapping[str, Any]) -> None:
-        asked, node = self.cites(index, value)
-        asked.decided |= node
-
-    def outcome(self, index: int, value: Mapping[str, Any]) -> None:
-        asked, node = self.cites(index, value)
-        if not asked.decided & node:
-            raise LogFault(f"entry {index} is an outcome that nobody decided", index=index, reason="NO_DECISION")
-        if asked.answered & node:
-            message = f"entry {index} is a second outcome of one node for one inquiry"
-            raise LogFault(message, index=index, reason="DUPLICATE_OUTCOME")
-        asked.answered |= node
-
-    def receipt(self, index: int, value: Mapping[str, Any]) -> None:
-        if not receipt_fits(value["origin"], value["index"], value["checkpoint"].encode()):
-            message = f"entry {index} is a receipt whose checkpoint does not cover it"
-            raise LogFault(message, index=index, reason="BAD_RECEIPT")
-
-    def cites(self, index: int, value: Mapping[str, Any]) -> tuple[_Asked, int]:
-        asked = self.asked.get(value["inquiry_id"])
-        if asked is None or asked.hash != value["inquiry_hash"]:
-            message = f"entry {index} cites an inquiry that was not recorded before it"
-            raise LogFault(message, index=index, reason="NO_INQUIRY")
-        return asked, 1 << self.nodes.setdefault(value["node"], len(self.nodes))
+    def joined(self, said: Said) -> None:
+        """Decisions or outcomes of one inquiry, cited."""
+        asked = self.asked.get(said.inquiry_id)
+        if asked is None or asked.hash != said.inquiry_hash:
+            message = f"entry {said.indexes[0]} cites an inquiry that was not recorded before it"
+            raise LogFault(message, index=said.indexes[0], reason="NO_INQUIRY")
+        for index, name in zip(said.indexes, said.nodes, strict=True):
+            node = 1 << self.nodes.setdefault(name, len(self.nodes))
+            if said.kind == "decision":
+                asked.decided |= node
+                continue
+            if not asked.decided & node:
+                raise LogFault(f"entry {index} is an outcome that nobody decided", index=index, reason="NO_DECISION")
+            if asked.answered & node:
+                message = f"entry {index} is a second outcome of one node for one inquiry"
+                raise LogFault(message, index=index, reason="DUPLICATE_OUTCOME")
+            asked.answered |= node
 
     def side_index(self, reader: LogReader) -> None:
         """Step 7: an inquiry missing from it could be replayed, and one too many could not be asked."""
         count = 0
         for inquiry_id, index in reader.inquiries():
-            asked = self.asked.get(inquiry_id)
+            asked = self.asked.get(inquiry_id.encode())
             if asked is None or asked.index != index:
                 raise LogFault("the index of inquiries names one that is not recorded there", reason="BAD_INDEX")
             count += 1
@@ -237,34 +244,8 @@ class _Audit:
             said.append(f"{self.revoked} inquiries were signed with certificates that have been revoked since")
         if self.behind:
             said.append(f"{self.behind} entries were written while the clock was behind the last entry's time")
+        origin, auditors = self.head.origin if self.head else "", self.directory.auditors if self.directory else ()
+        if self.unsealed and any(a.reads(origin) for a in auditors):
+            said.append(f"{self.unsealed} inquiries have no sealed part, though auditors are named for this log")
+        said += self.citations.warnings()
         return said
-
-
-_CHECKS: Mapping[str, Callable[[_Audit, int, Mapping[str, Any]], None]] = {
-    "inquiry": _Audit.inquiry,
-    "decision": _Audit.decision,
-    "outcome": _Audit.outcome,
-    "receipt": _Audit.receipt,
-}
-
-
-def _decode(index: int, entry: bytes) -> dict[str, Any]:
-    """The entry's value, once its bytes are the one canonical form of it and it is in its type's form.
-
-    Raises:
-        LogFault: TOO_LARGE, NOT_CANONICAL or BAD_FORM.
-    """
-    if len(entry) > MAX_ENTRY_BYTES:
-        raise LogFault(f"entry {index} has more than {MAX_ENTRY_BYTES} bytes", index=index, reason="TOO_LARGE")
-    try:
-        value = orjson.loads(entry)
-        canonical = jcs.encode(value) == entry
-    except (ValueError, TypeError, RecursionError):
-        canonical = False
-    if not canonical:
-        raise LogFault(f"entry {index} is not canonical JSON", index=index, reason="NOT_CANONICAL")
-    bad = form.entry_fault(value)
-    if bad is not None:
-        raise LogFault(f"entry {index} is not in the form of its type: {bad}", index=index, reason="BAD_FORM")
-    assert isinstance(value, dict)
-    return value

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import orjson
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from audit import form
+from audit import edge, form
 from audit.entry import Draft, Stamp, seal
-from audit.note import Checkpoint, VerifierKey, verify_checkpoint
+from audit.note import Checkpoint, Cited, VerifierKey, verify_checkpoint
+from audit.sealed_store import SealedPart
+from audit.sealing import Accepted, Sealer
 from audit.store import Store
 from audit.tree import Tree, leaf_hash
-from comity.errors import ComityError, LogFault, Unavailable
+from comity.errors import ComityError, InvalidInput, LogFault, Unavailable
 from comity.instants import from_ms, to_ms, to_text
+from identity.auditors import Recipient
 
 Clock = Callable[[], dt.datetime]
 
@@ -49,6 +52,40 @@ class AlreadyRecorded(ComityError):
         self.index = index
 
 
+class _Sealer:
+    """Seals one commit's entries. Heads that the log has not cited before come with their notes, in the first entry
+    that has room for them; until then entries go on citing those of before.
+    """
+
+    def __init__(self, stamp: Stamp, proven: tuple[Cited, ...], cited: tuple[Cited, ...]) -> None:
+        self.proven = proven
+        self._stamp = replace(stamp, peers=tuple(c.as_json(proven=False) for c in proven))
+        self._new = None if cited == proven else cited
+
+    def seal(self, drafts: Sequence[Draft], parts: Sequence[SealedPart | None]) -> tuple[bytes, ...]:
+        """The entries of one call, each naming its sealed part if it has one; or none of them.
+
+        Raises:
+            InvalidInput: one cannot be sealed; what a later call's entries cite is as if this one had not been.
+        """
+        stamp, new, sealed = self._stamp, self._new, []
+        for draft, part in zip(drafts, parts, strict=True):
+            if new is not None:
+                first = replace(stamp, peers=tuple(c.as_json(proven=c not in self.proven) for c in new))
+                try:
+                    sealed.append(seal(draft, first, part))
+                except InvalidInput as e:
+                    if e.reason != "ENTRY_TOO_LARGE":
+                        raise
+                else:
+                    stamp, new = replace(stamp, peers=tuple(c.as_json(proven=False) for c in new)), None
+                    continue
+            sealed.append(seal(draft, stamp, part))
+        if new is None and self._new is not None:
+            self.proven, self._stamp, self._new = self._new, stamp, None
+        return tuple(sealed)
+
+
 class Writer:
     """The state that the next entry needs. Made by recovery: what the file holds must be what its head signs.
 
@@ -56,11 +93,16 @@ class Writer:
         LogFault: the head is not signed by this key, or hashes, count or last entry differ from it.
     """
 
-    def __init__(self, store: Store, key: Ed25519PrivateKey, origin: str, clock: Clock) -> None:
+    def __init__(
+        self, store: Store, key: Ed25519PrivateKey, origin: str, clock: Clock, auditors: Sequence[Recipient] = ()
+    ) -> None:
         self._store, self._key, self._origin, self._clock = store, key, origin, clock
+        self._parts = Sealer(origin, auditors)
         size, note = store.head()
-        checkpoint = verify_checkpoint(note, VerifierKey.of(origin, key.public_key()))
-        self._tree = Tree(store.leaf_hashes())
+        vkey = VerifierKey.of(origin, key.public_key())
+        self._key_id = vkey.id
+        checkpoint = verify_checkpoint(note, vkey)
+        self._tree = edge.recovered(store, size, checkpoint.root)
         if not size == checkpoint.size == self._tree.size:
             message = f"{self._tree.size} entries are there, {checkpoint.size} were signed"
             raise LogFault(message, reason="WRONG_SIZE")
@@ -68,6 +110,9 @@ class Writer:
             raise LogFault("the entries' hashes are not those that were signed", reason="WRONG_ROOT")
         self.head = SignedHead(size=size, root=checkpoint.root, checkpoint=note)
         self._last_ms = _last_ms(store, size)
+        self._keep_at = size + edge.EVERY
+        self.cited: tuple[Cited, ...] = ()  # set by whoever hears of them, at any time; read once a commit
+        self._proven: tuple[Cited, ...] = ()
 
     def write(self, calls: Sequence[Sequence[Draft]]) -> list[Appended | ComityError]:
         """What became of each call, in order: written durably and whole, or refused for a reason of its own.
@@ -84,22 +129,27 @@ class Writer:
         hashes: list[bytes] = []
         inquiries: dict[str, int] = {}
         done: list[tuple[int, tuple[bytes, ...], tuple[bytes, ...]] | ComityError] = []
+        accepted: list[Accepted] = []
+        sealer = _Sealer(stamp, self._proven, self.cited)
         for drafts in calls:
             try:
                 new = self._new_inquiries(drafts, tree.size, inquiries)
-                sealed = tuple(seal(draft, stamp) for draft in drafts)
+                parts = [self._parts.seal(draft, stamp.at) for draft in drafts]
+                sealed = sealer.seal(drafts, parts)
             except ComityError as e:
                 done.append(e)
                 continue
             leaves = tuple(map(leaf_hash, sealed))
             done.append((tree.size, sealed, leaves))
+            accepted.append((tree.size, drafts, parts))
             for leaf in leaves:
                 tree.append(leaf)
             entries += sealed
             hashes += leaves
             inquiries |= new
         if entries:
-            self._commit(tree, entries, hashes, inquiries, stamp)
+            self._commit(tree, entries, hashes, inquiries, stamp, accepted)
+            self._proven = sealer.proven
         return [
             d
             if isinstance(d, ComityError)
@@ -108,14 +158,29 @@ class Writer:
         ]
 
     def _commit(
-        self, tree: Tree, entries: list[bytes], hashes: list[bytes], inquiries: dict[str, int], stamp: Stamp
+        self,
+        tree: Tree,
+        entries: list[bytes],
+        hashes: list[bytes],
+        inquiries: dict[str, int],
+        stamp: Stamp,
+        accepted: list[Accepted],
     ) -> None:
+        rows = self._parts.rows(accepted)
         root = tree.root()
-        note = Checkpoint(origin=self._origin, size=tree.size, root=root).sign(self._key)
-        self._store.commit(self._tree.size, entries, hashes, tuple(inquiries.items()), note)
+        note = Checkpoint(origin=self._origin, size=tree.size, root=root).sign(self._key, self._key_id)
+        self._store.commit(self._tree.size, entries, hashes, tuple(inquiries.items()), note, rows)
+        self._parts.written(rows)
         self._tree = tree
+        if tree.size >= self._keep_at:
+            self.keep_edge()
         self._last_ms = _ms(stamp.at)
         self.head = SignedHead(size=tree.size, root=root, checkpoint=note)
+
+    def keep_edge(self) -> None:
+        """The next opening of a long log is quick from here on."""
+        self._keep_at += edge.EVERY
+        edge.keep(self._tree, self._store.where)
 
     def _stamp(self) -> Stamp:
         """Now, or the last entry's time when the clock has jumped back behind it.

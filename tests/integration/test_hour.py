@@ -144,7 +144,7 @@ def test_every_read_of_a_county_is_kept_and_found_while_it_comes_in(
     new_world: NewWorld, tmp_path: Path, seconds: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     world = new_world(ingest=INGEST_NODE, broker_keys={"person_per_day": 100_000})
-    world.start(INGEST_NODE)
+    world.start(INGEST_NODE, "port-alder-1")  # two witnesses: a quorum
     before = rows(world)
     names = [camera_id(n) for n in range(CAMERAS)]
     folders = [camera(world, tmp_path / name, f"spiffe://{AGENCY}/camera/{name}") for name in names]

@@ -160,3 +160,21 @@ def test_a_camera_file_cut_in_half_costs_its_torn_record_alone_while_the_node_se
     assert tally["duplicates"] > 0, "what came before the cut was known already"
     person = Person.of(federation)
     assert person.search(person.ask(INGEST_NODE)).kinds == {INGEST_NODE: "no_match"}
+
+
+def test_a_bulk_load_while_the_node_serves_brings_what_is_new_once_and_says_so(
+    federation: World, tmp_path: Path
+) -> None:
+    known = (federation.root / "cameras" / INGEST_NODE / f"{INGEST_NODE}-reads.csv").read_text().splitlines()
+    header, *reads = known
+    plate = header.split(",").index("plate")
+    fields = reads[-1].split(",")
+    fields[plate] = "8BLK001"
+    loaded = tmp_path / "past.csv"
+    loaded.write_text("\n".join([header, *reads, ",".join(fields)]) + "\n")
+    for accepted in (1, 0):
+        printed = comity("node", "ingest", str(federation.nodes[INGEST_NODE].state), str(loaded), "--bulk", "--json")
+        assert printed.code == 0
+        tally, told = printed.lines
+        assert (tally["accepted"], tally["duplicates"]) == (len(reads) + 1, 0)
+        assert told == {"bulk": True, "accepted": accepted, "duplicates": len(reads) + 1 - accepted}

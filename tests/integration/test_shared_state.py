@@ -10,6 +10,7 @@ import pytest
 
 from tests.integration.calls import ANSWERED, NEVER_SEEN, NO_RECORD, SEEN, STATE, Person
 from tests.integration.conftest import NewWorld
+from tests.integration.policies import bundle, publish
 from tests.integration.world import BROKER_2, World, until
 from tests.redis_server import LocalServer
 
@@ -73,6 +74,27 @@ def test_when_a_node_was_last_there_is_known_to_both_brokers(world: World, first
         assert person.search(person.ask(AWAY)).outcomes[AWAY].last_attached_at is None, "it never was"
     world.restart(B)
     world.attached(world.nodes[B], 2, BROKER_2)
+
+
+def test_a_policy_published_at_one_broker_is_decided_by_at_the_other_at_once(
+    world: World, first: Person, second: Person
+) -> None:
+    agency = world.layout.federation.nodes[B].agency
+    new = bundle(world, B, 2, ("toll-operator",))  # it lets nobody search for a stolen car
+    assert publish(Person.of(world, agency, "supervisor"), B, new)[0] == "OK"
+    assert first.search(first.ask(B, plate=SEEN)).kinds == {B: "refused"}
+    # Sooner than the pull of every ten seconds: the hint has come.
+    until(
+        lambda: world.entries(world.second, "policy", node=B, version=2, taken_up=True), "the other has it", within_s=5
+    )
+    before = world.size(world.nodes[B])
+    assert second.search(second.ask(B, plate=SEEN)).reasons == {B: "DENIED_BY_RULE"}
+    assert world.size(world.nodes[B]) == before
+    assert len(world.entries(world.broker, "policy", node=B, version=2)) == 1, "it is recorded once at each"
+    newer = bundle(world, B, 3)
+    (world.nodes[B].state / "policy.bundle.json").write_bytes(newer)
+    for person in (first, second):
+        until(lambda p=person: p.search(p.ask(B, plate=SEEN)).kinds == {B: "match"}, "the node shows a newer")  # type: ignore[misc]
 
 
 def test_without_redis_every_search_is_refused_and_with_it_again_they_go_on(

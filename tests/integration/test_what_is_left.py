@@ -77,7 +77,7 @@ def test_the_search_for_what_is_left_would_find_it(federation: World) -> None:
 
 
 def test_keys_are_their_owners_alone(federation: World) -> None:
-    keys = [p for p in federation.root.rglob("*") if p.name in ("key.pem", "ca-key.pem", "log.key", "policy.pem")]
+    keys = [p for p in federation.root.rglob("*") if p.name in ("key.pem", "ca-key.pem", "log.key", "policy.pem", "sealing.key")]
     assert len(keys) > 70
     assert [p for p in keys if p.stat().st_mode & 0o077] == []
 

@@ -20,9 +20,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from audit.note import VerifierKey
 from audit.read import LogReader
 from audit.verify import verify
-from cli.demo.build import VALID_FOR, Builder, Layout, free_ports
+from audit.witness import VKEY_NAME
+from cli.demo.build import VALID_FOR, Builder, Layout, free_ports, witness_keys
 from cli.demo.processes import LOG_FILE, Program, call, start_all, stop_all
 from cli.demo.story import EXCLUDED, planted
+from cli.directory import witness_key
 from comity import instants
 from identity import certificates, files, keys
 from identity.authority import Authority
@@ -68,6 +70,8 @@ def build_template(root: Path) -> None:
     leaf = top.issue(name, key.public_key(), at=now, hosts=("127.0.0.1", "localhost"), ttl=VALID_FOR)
     write_identity(state / "identity", key, [leaf, top.certificate], federation_pem=pem)
     call("broker", "init", str(state), "--identity", str(state / "identity"))
+    broker = layout.broker / "identity"
+    built = Directory.load(broker / DIRECTORY_FILE, broker / "federation-ca.pem")
     directory = sign_directory(
         top,
         version=2,
@@ -83,6 +87,9 @@ def build_template(root: Path) -> None:
             _log_key(state, "broker", SECOND),
             *(_log_key(layout.node(n), "node", n) for n in layout.federation.nodes),
         ],
+        witnesses={**witness_keys(layout), f"broker/{SECOND}": witness_key(state / VKEY_NAME)},
+        auditors=built.auditors,
+        pseudonym_key=built.pseudonym_key,
     )
     for folder in (*layout.identities, state / "identity"):
         files.replace(folder / DIRECTORY_FILE, directory, mode=files.PUBLIC)
@@ -119,6 +126,7 @@ class World:
         self.address, self.nodes_address, admin, self.second_address, second, second_admin, self.ingest_address = (
             f"127.0.0.1:{p}" for p in ports
         )
+        self.admin = admin
         first = self.nodes_address
         self.second_nodes = second
         more = {"stop_grace_s": 3.0} | (broker_keys or {})

@@ -1,6 +1,6 @@
 """A process that appends until it is killed or its log breaks. Each entry it was told is durable is a line on stdout.
 
-`python -m tests.unit.audit.appender FOLDER [MOST_BYTES_OF_A_FILE]`
+`python -m tests.unit.audit.appender FOLDER [MOST_BYTES_OF_A_FILE [CALLERS]]`
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ async def main() -> None:
     if len(sys.argv) > 2:
         most = int(sys.argv[2])
         resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
-    ended = await asyncio.gather(*(append(log) for _ in range(8)), return_exceptions=True)
+    callers = int(sys.argv[3]) if len(sys.argv) > 3 else 8
+    ended = await asyncio.gather(*(append(log) for _ in range(callers)), return_exceptions=True)
     again = await asyncio.gather(log.append([START]), return_exceptions=True)
     reasons = {e.reason if isinstance(e, LogBroken) else repr(e) for e in (*ended, *again)}
     os.write(1, f"ended {' '.join(sorted(reasons))} told {len(told)}\n".encode())
