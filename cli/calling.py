@@ -51,7 +51,7 @@ class Caller:
             for response in self._stub.Search(request, timeout=deadline_s):
                 yield from response.events
         except grpc.RpcError as error:
-            raise self._failed(error) from None
+            raise call_failed(error, self._address) from None
 
     def preview(self, signed: SignedInquiry, deadline_s: float) -> pb2.PreviewResponse:
         """Decisions only.
@@ -65,27 +65,27 @@ class Caller:
         try:
             return self._stub.Preview(request, timeout=deadline_s)
         except grpc.RpcError as error:
-            raise self._failed(error) from None
+            raise call_failed(error, self._address) from None
 
     def close(self) -> None:
         """Close the connection."""
         self._channel.close()
 
-    def _failed(self, error: grpc.RpcError) -> ComityError:
-        call = cast(grpc.Call, error)  # what the stubs raise is both
-        code, details = call.code(), call.details() or ""
-        reason = _reason(call)
-        if reason:
-            return CallFailed(f"the broker did not take it: {plain(details)}", reason=plain(reason))
-        if code is grpc.StatusCode.UNAVAILABLE:
-            return Unavailable(
-                f"the broker at {self._address} cannot be reached, or does not accept this identity", reason="NO_BROKER"
-            )
-        if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-            return CallFailed(
-                "the broker did not finish in time: try again with a longer --deadline", reason="DEADLINE"
-            )
-        return CallFailed(f"the call failed: {code.name}", reason=code.name)
+
+def call_failed(error: grpc.RpcError, address: str) -> ComityError:
+    """What went wrong with a call to the broker at `address`, in words."""
+    call = cast(grpc.Call, error)  # what the stubs raise is both
+    code, details = call.code(), call.details() or ""
+    reason = _reason(call)
+    if reason:
+        return CallFailed(f"the broker did not take it: {plain(details)}", reason=plain(reason))
+    if code is grpc.StatusCode.UNAVAILABLE:
+        return Unavailable(
+            f"the broker at {address} cannot be reached, or does not accept this identity", reason="NO_BROKER"
+        )
+    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return CallFailed("the broker did not finish in time: try again with a longer --deadline", reason="DEADLINE")
+    return CallFailed(f"the call failed: {code.name}", reason=code.name)
 
 
 def _reason(error: grpc.Call) -> str:

@@ -11,13 +11,16 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from audit.cosignature import WitnessKey
 from audit.note import VerifierKey
+from cli.auditors import COMMANDS, recipients
 from cli.identity import identity
 from comity import instants
 from comity.errors import ConfigError
 from identity import certificates, files, keys
 from identity.authority import Authority
 from identity.directory import LogKey
+from identity.pseudonym_key import MAX_FILE_BYTES, SealedPseudonymKey
 from identity.publish import sign_directory
 
 FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
@@ -31,6 +34,19 @@ MAX_TABLES_BYTES = 16 * 1024 * 1024
 @click.option("--ca", "cas", multiple=True, metavar="AGENCY=FILE", help="An agency's ca.pem; may be repeated.")
 @click.option("--policy-key", "policy_keys", multiple=True, metavar="AGENCY=FILE", help="Its public policy key.")
 @click.option("--log", "logs", multiple=True, type=FILE, help="A broker's or node's log.vkey; may be repeated.")
+@click.option("--auditor", "auditors", multiple=True, metavar="SPIFFE_ID=FILE", help="May unseal: their public key.")
+@click.option(
+    "--auditor-log", "auditor_logs", multiple=True, metavar="SPIFFE_ID=ORIGIN",
+    help="An auditor may unseal this log, and no other unless named too; without it, every log.",
+)  # fmt: skip
+@click.option("--pseudonym-key", "pseudonym_file", type=FILE, help="The sealed key that an auditor has made.")
+@click.option(
+    "--witness",
+    "witnesses",
+    multiple=True,
+    metavar="NODE=FILE",
+    help="A witness's witness.vkey: a node's, or a broker's as broker/ID=FILE; may be repeated.",
+)
 @click.option("--deny", "denied", multiple=True, metavar="SHA256", help="Fingerprint of a revoked certificate.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="directory.json; replaced if there.")
 def directory(
@@ -40,7 +56,11 @@ def directory(
     cas: tuple[str, ...],
     policy_keys: tuple[str, ...],
     logs: tuple[Path, ...],
+    witnesses: tuple[str, ...],
     denied: tuple[str, ...],
+    auditors: tuple[str, ...],
+    auditor_logs: tuple[str, ...],
+    pseudonym_file: Path | None,
     out: Path,
 ) -> None:
     """Sign the federation's directory with its AUTHORITY: who is who, which keys are pinned, what is revoked.
@@ -70,7 +90,12 @@ def directory(
         authorities=pinned,
         policy_keys=policy,
         logs=[_log_key(path) for path in logs],
+        witnesses={who: witness_key(path) for who, path in _pairs("--witness", witnesses, "NODE=FILE")},
         denied=denied,
+        auditors=recipients(auditors, auditor_logs),
+        pseudonym_key=SealedPseudonymKey.read(files.read(pseudonym_file, max_bytes=MAX_FILE_BYTES))
+        if pseudonym_file
+        else None,
     )
     files.replace(out, signed, mode=files.PUBLIC)
     click.echo(f"{out}: version {version}, {len(pinned)} agencies, {len(logs)} logs. Copy it to every participant.")
@@ -92,14 +117,29 @@ def policy_key(key: Path, public: Path) -> None:
     click.echo(f"{key} is secret; give {public} to the federation's operator, who pins it in the directory.")
 
 
-def _pairs(option: str, values: tuple[str, ...]) -> list[tuple[str, Path]]:
+for _command in COMMANDS:
+    identity.add_command(_command)
+
+
+def _pairs(option: str, values: tuple[str, ...], form: str = "AGENCY=FILE") -> list[tuple[str, Path]]:
     out = []
     for value in values:
         agency, equals, path = value.partition("=")
         if not equals or not agency or not path:
-            raise click.UsageError(f"{option} must be AGENCY=FILE")
+            raise click.UsageError(f"{option} must be {form}")
         out.append((agency, Path(path)))
     return out
+
+
+def witness_key(path: Path) -> Ed25519PublicKey:
+    """The public key in a `witness.vkey`.
+
+    Raises:
+        ConfigError: FILE_UNREADABLE or FILE_TOO_LARGE.
+        InvalidInput: BAD_VKEY.
+    """
+    vkey = WitnessKey.parse(files.read(path, max_bytes=1024).decode("ascii", errors="replace"))
+    return Ed25519PublicKey.from_public_bytes(vkey.key)
 
 
 def _public_key(path: Path) -> ec.EllipticCurvePublicKey:

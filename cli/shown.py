@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cli.checked import Checked
-from cli.words import ADVICE, COLOURS, NAMES, last_line, sentence
+from cli.words import ADVICE, COLOURS, NAMES, last_line, only_for, sentence
 from comity.decision import Redaction
 from comity.federation import Federation
 from comity.inquiry import Inquiry
@@ -59,6 +59,7 @@ class JsonLines:
                 "targets": tally.targets,
                 "matched": tally.matched,
                 "complete": tally.complete,
+                **({"released_to": released_to(self._inquiry)} if tally.matched else {}),
                 "outcomes": {k.value: n for k, n in sorted(tally.counts.items()) if n},
             }
         )
@@ -96,6 +97,7 @@ class Tables:
         if any(c.detections for c in outcomes):
             self._console.print(self._detections(outcomes))
             self._console.print(ADVICE, style="italic")
+            self._console.print(only_for(released_to(self._inquiry)), style="italic")
         colour = "green" if tally.complete else "yellow"
         self._console.print(Text(last_line(outcomes, tally, self._federation), style=f"bold {colour}"))
 
@@ -143,6 +145,12 @@ class Tables:
                 d.agency,
             )
         return table
+
+
+def released_to(inquiry: Inquiry) -> list[str]:
+    """The requester's agency, and the beneficiary where that is another."""
+    agency = inquiry.requester.removeprefix("spiffe://").partition("/")[0]
+    return list(dict.fromkeys((agency, inquiry.beneficiary)))
 
 
 def console() -> Console:
@@ -202,6 +210,8 @@ def outcome_json(c: Checked) -> dict[str, Any]:
         out |= {k: decision[k] for k in ("pep", "rules", "reason_code", "reason")}
     elif o.reason_code or o.reason:
         out |= {"reason_code": o.reason_code, "reason": o.reason}
+    if o.obligations is not None:
+        out["obligations"] = obligations_json(o.obligations)
     if o.role:
         out |= {"role": o.role, "agency": o.agency}
     if o.last_attached_at is not None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import datetime as dt
 import unicodedata
+from collections.abc import Sequence
 from string import ascii_lowercase
 
 from cli.checked import Checked
+from comity.decision import Redaction
 from comity.federation import Federation
 from comity.outcome import Coverage, OutcomeKind, Tally
+from comity.v1 import decision_pb2
 
 NO_RECORD = "No record"
 MOST_CHARACTERS = 1_000  # of one sentence
@@ -55,8 +58,35 @@ def _shows(c: str) -> bool:
 
 
 def sentence(checked: Checked) -> str:
-    """What one node's outcome says to its reader."""
-    return plain(_sentence(checked))
+    """What one node's outcome says to its reader, with what bound the node when it searched."""
+    o = checked.outcome.obligations
+    bound = f"; bound by: {', '.join(bounds(o))}" if o is not None else ""
+    return plain(_sentence(checked) + bound)
+
+
+def bounds(o: decision_pb2.Obligations) -> list[str]:
+    """Each obligation in words, in the order in which policies write them."""
+    out = [f"at most {o.window_days} days back"] if o.HasField("window_days") else []
+    if o.redaction > Redaction.FULL:
+        out.append(_LEFT_OUT.get(int(o.redaction), "something left out that this version does not know"))
+    out += ["a supervisor's signature"] if o.approval else []
+    out += ["a judicial warrant"] if o.warrant else []
+    out += [f"{o.quota_per_day} searches a day"] if o.HasField("quota_per_day") else []
+    out += [f"{o.breadth} nodes a search"] if o.HasField("breadth") else []
+    return out
+
+
+def only_for(agencies: Sequence[str]) -> str:
+    """Whom detections were released to, the requester first, and what is to be done for another agency."""
+    whom = " on behalf of ".join(agencies)
+    return f"Released to {whom} and to nobody else: to pass it on, search again with --for, so that every node decides."
+
+
+_LEFT_OUT: dict[int, str] = {
+    Redaction.NO_IMAGE: "no images",
+    Redaction.COARSE_LOCATION: "no images or cameras, places rounded",
+    Redaction.HIT_ONLY: "no images, cameras, places or times of day",
+}
 
 
 def _sentence(checked: Checked) -> str:

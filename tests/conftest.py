@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import pytest
 import redis
 
+from tests.postgres_server import LocalServer as LocalPostgres
+from tests.postgres_server import PostgresServer, real_postgres
 from tests.redis_server import LocalServer, RedisServer, one_node_cluster, real_redis
 from tests.skips import SkipGate
 
@@ -60,3 +62,18 @@ def redis_prefix(redis_url: str) -> Iterator[str]:
     with redis.Redis.from_url(redis_url, socket_timeout=5) as client:
         for key in client.scan_iter(match=f"{prefix}:*", count=1000):
             client.delete(key)
+
+
+@pytest.fixture(scope="session")
+def postgres_server(pytestconfig: pytest.Config) -> Iterator[PostgresServer]:
+    """The real PostgreSQL of this run."""
+    with real_postgres() as server:
+        pytestconfig.stash[_USED]["postgres"] = server.what
+        yield server
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[LocalPostgres]:
+    """A server that the test may stop, kill and spoil."""
+    with LocalPostgres() as server:
+        yield server

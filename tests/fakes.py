@@ -13,6 +13,7 @@ from audit.entry import Draft, Stamp, seal
 from audit.log import AlreadyRecorded, Appended, DecisionLog, SignedHead
 from audit.note import Checkpoint, VerifierKey
 from audit.tree import Tree, leaf_hash
+from broker.links import Item
 from broker.model import Work
 from comity.detection import Detection, Match, MatchClass
 from comity.envelope import Envelope, Signature
@@ -104,16 +105,30 @@ class FakeLog(DecisionLog):
         )
 
 
+class FakeGate:
+    """A release gate that is open until it is closed with an error."""
+
+    def __init__(self) -> None:
+        self.closed: Unavailable | None = None
+
+    async def opened(self, within_s: float) -> None:
+        self.check()
+
+    def check(self) -> None:
+        if self.closed is not None:
+            raise self.closed
+
+
 class FakeWire:
     """One node's stream: what was sent on it, and what the node does when it is sent work."""
 
     def __init__(self, on_work: Callable[[Work], None] | None = None, journal: Journal | None = None) -> None:
-        self.sent: list[Work | str] = []
+        self.sent: list[Item] = []
         self.reached = asyncio.Event()
         self.on_work = on_work
         self.journal: Journal = [] if journal is None else journal
 
-    def __call__(self, item: Work | str) -> None:
+    def __call__(self, item: Item) -> None:
         self.sent.append(item)
         if isinstance(item, Work):
             self.journal.append(f"work {item.receipt.node}")

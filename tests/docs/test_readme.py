@@ -28,6 +28,7 @@ from comity.v1 import (
     inquiry_pb2,
     node_link_service_pb2,
     outcome_pb2,
+    policy_service_pb2,
     search_service_pb2,
 )
 from identity import folder
@@ -51,6 +52,7 @@ WIRE = (
     inquiry_pb2,
     node_link_service_pb2,
     outcome_pb2,
+    policy_service_pb2,
     search_service_pb2,
 )
 TOP = {p.name for p in d.ROOT.iterdir()}
