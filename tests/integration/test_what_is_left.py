@@ -77,7 +77,8 @@ def test_the_search_for_what_is_left_would_find_it(federation: World) -> None:
 
 
 def test_keys_are_their_owners_alone(federation: World) -> None:
-    keys = [p for p in federation.root.rglob("*") if p.name in ("key.pem", "ca-key.pem", "log.key", "policy.pem", "sealing.key")]
+    secret = ("key.pem", "ca-key.pem", "log.key", "policy.pem", "sealing.key", "witness.key", "pseudonym.key")
+    keys = [p for p in federation.root.rglob("*") if p.name in secret]
     assert len(keys) > 70
     assert [p for p in keys if p.stat().st_mode & 0o077] == []
 

@@ -104,7 +104,8 @@ class World:
     """A copy of the template with ports of its own.
 
     Nodes named in `both` also dial out to the second broker's port, where a test may stand. `ingest` names the node
-    that has an ingest socket. `broker_keys` are further lines of both brokers' configuration.
+    that has an ingest socket, `tiles` the one that serves its log's tiles. `broker_keys` are further lines of both
+    brokers' configuration.
     """
 
     def __init__(
@@ -114,6 +115,7 @@ class World:
         *,
         both: Sequence[str] = (),
         ingest: str = "",
+        tiles: str = "",
         broker_keys: dict[str, object] | None = None,
     ) -> None:
         shutil.copytree(template, root)
@@ -122,10 +124,18 @@ class World:
         self.broker = Program("broker", self.layout.broker)
         self.second = Program("broker", self.root / SECOND)
         self.nodes = {n: Program("node", self.layout.node(n)) for n in sorted(self.layout.federation.nodes)}
-        ports = free_ports(7)
-        self.address, self.nodes_address, admin, self.second_address, second, second_admin, self.ingest_address = (
-            f"127.0.0.1:{p}" for p in ports
-        )
+        ports = free_ports(8)
+        (
+            self.address,
+            self.nodes_address,
+            admin,
+            self.second_address,
+            second,
+            second_admin,
+            self.ingest_address,
+            *rest,
+        ) = (f"127.0.0.1:{p}" for p in ports)
+        self.tiles_address = rest[0]
         self.admin = admin
         first = self.nodes_address
         self.second_nodes = second
@@ -139,6 +149,8 @@ class World:
             values: dict[str, object] = {"brokers": brokers, "renew_every_s": 0.1, "ingest": ""}
             if node == ingest:
                 values["ingest"] = self.ingest_address
+            if node == tiles:
+                values |= {"admin": self.tiles_address, "tiles_every_s": 0.2}
             self._configure(program.state / "node.toml", values)
         for path in (self.root, *self.layout.identities):
             files.replace(path / BROKER_FILE, f"{self.address}\n".encode(), mode=files.PUBLIC)
@@ -195,9 +207,9 @@ class World:
         return [e for e in self.log(program) if all(e.get(k) == v for k, v in wanted.items())]
 
     def size(self, program: Program) -> int:
-        """The number of entries in the program's decision log."""
+        """The number of entries in the program's decision log but purges, which come at a time of their own."""
         with LogReader.open(program.state) as reader:
-            return reader.head()[0]
+            return sum(b'"type":"purge"' not in entry for _, entry in reader.forwards(0))
 
     def faults(self, *programs: Program) -> dict[str, object]:
         """What is wrong with the logs of these programs (the broker's and every node's, if none is named)."""
