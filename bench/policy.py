@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import argparse
 import gc
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from bench.cedar import Asked, Cedar
 from bench.frame import Row, against, bounded, machine, median, percentile, show
 from bench.policy_world import DAY, Scene
+from broker.idle import COLLECT_AFTER
 from comity.decision import Pep
+from policies.ahead import Ahead
 from policies.conditions import Facts
 from policies.decide import Decider, Question
 from policies.engine import Policy
@@ -33,6 +37,12 @@ def cpu_ms(work: Callable[[], object]) -> float:
     begin = time.thread_time()
     work()
     return (time.thread_time() - begin) * 1000
+
+
+def memory_mb() -> float:
+    """Megabytes of this process in memory."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,9 +107,14 @@ def search_rows(
     searches, as the broker does beside them, and not counted.
     """
     targets, decider, cold = setup.targets, setup.fresh(), setup.again()
-    warming = _searches(setup, decider, searches, seconds)
     gc.collect()
-    gc.freeze()  # as the programs do once they serve
+    gc.freeze()  # as the broker does once it serves, before it is asked anything
+    gc.set_threshold(*COLLECT_AFTER)
+    before_ahead = memory_mb()
+    ahead = Ahead(decider)
+    ahead_ms = cpu_ms(lambda: ahead.work(targets, float("inf")))
+    held = memory_mb() - before_ahead
+    warming = _searches(setup, decider, searches, seconds)
     cedars = {p: Cedar(p.rules, setup.scene.words) for p in setup.own}
     ours, stock, cedar, once = list[float](), list[float](), list[float](), list[float]()
     rounds = PEER_ROUNDS if len(targets) * len(setup.own[0].rules) <= 1_000_000 else 2  # a peer's takes minutes
@@ -119,7 +134,9 @@ def search_rows(
         bounded(f"{name}: p99 of {len(ours)}", p99, "ms CPU", most_p99_ms)
         if most_p99_ms is not None
         else Row(metric=f"{name}: p99 of {len(ours)}", value=p99, unit="ms CPU"),
-        Row(metric=f"{name}: the first search", value=warming[0], unit="ms CPU"),
+        Row(metric=f"{name}: the first search after the work in advance", value=warming[0], unit="ms CPU"),
+        Row(metric=f"{name}: {ahead.decided:,} classes decided in advance", value=ahead_ms / 1000, unit="s CPU"),
+        Row(metric=f"{name}: memory of that", value=held, unit="MB"),
         Row(metric=f"{name}: searches before", value=float(len(warming)), unit="searches"),
         Row(metric=f"{name}: answers checked again, different", value=float(decider.shadow.differed), unit="answers"),
     ]

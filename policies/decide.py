@@ -10,11 +10,11 @@ Each sort of node is decided once (policies.roster), all of them by one look at 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import starmap
 from typing import Any
 
-from comity.decision import Decision, Effect, Pep
+from comity.decision import Decision, Effect, Layer, Pep
 from comity.errors import PolicyError
 from comity.federation import Federation, Node
 from comity.purpose import Act, Authority
@@ -25,7 +25,7 @@ from policies.parties import Party
 from policies.request import Question, has_case
 from policies.retention import DAY_S, retention_s
 from policies.roster import Alike, Plan, Roster, Target
-from policies.ruling import Ruling, Standing, Verdicts, not_registered, strictest, undecided
+from policies.ruling import Ruling, Said, Standing, Verdicts, not_registered, strictest, undecided
 from policies.shadow import Shadow
 from policies.sheet import Seat, Sheet
 from policies.verdict import Verdict
@@ -33,10 +33,11 @@ from policies.vocabulary import vocabulary_of
 
 __all__ = ["Decider", "Question", "has_case", "searchable_days"]
 
-MAX_RULINGS = 65_536
+MAX_RULINGS = 131_072
+MAX_SAID = 131_072
 MAX_WANTED = 1_024
 _Who = tuple[str, str, str, Act, Facts]
-_Rulings = dict[tuple[Verdicts, Verdicts], Ruling]
+_Rulings = dict[tuple[Said, Said], Ruling]
 
 
 class Decider:
@@ -63,6 +64,7 @@ class Decider:
         self._new_id = new_id
         self._rulings: dict[Standing, _Rulings] = {}
         self._remembered = 0
+        self._said: dict[tuple[Layer, Verdicts], Said] = {}
         self._wanted: dict[_Who, Wanted] = {}
         if federation_policy.vocabulary != self.vocabulary:
             raise PolicyError("was compiled for another directory", file="federation policy")
@@ -85,6 +87,26 @@ class Decider:
             return within_breadth(question.requester_agency, out, self.owners, self.states)
         return tuple(out)
 
+    @property
+    def seats(self) -> int:
+        """How many seats are taken: another number says that there is something to work out in advance."""
+        return len(self._roster.sheet)
+
+    def take_seats(self, targets: Sequence[Target]) -> None:
+        """Put these targets together before a search names them."""
+        self._roster.plan(tuple(targets))
+
+    def lay_lanes(self) -> Iterator[None]:
+        """In steps: lay the lanes of all words, as far as there is room, before a search has them."""
+        sheet, words = self._roster.sheet, self.vocabulary
+        lanes: list[tuple[str, Iterable[str]]] = [("act", Act), ("role", sorted(words.role.leaves))]
+        lanes += [("purpose", sorted(words.purpose.leaves)), ("who", sorted(words.who.leaves))]
+        for lane, named in lanes:
+            for word in named:
+                if not sheet.lay(lane, word):
+                    return
+                yield
+
     def wanted(self, agency: str, q: Question, act: Act, facts: Facts) -> Wanted:
         """The request as policies match it, one object for equal ones while it is remembered."""
         key = (agency, q.role, q.purpose, act, facts)
@@ -99,17 +121,29 @@ class Decider:
         """Rulings that were worked out for questions with this in common."""
         return self._rulings.setdefault(standing, {})
 
-    def remember(self, known: _Rulings, verdicts: tuple[Verdicts, Verdicts], ruling: Ruling) -> None:
-        """Keep a ruling. A verdict is one object of one version, so no version answers another's.
+    def said(self, layer: Layer, verdicts: Verdicts) -> Said:
+        """What the verdicts come to; one object for the same ones while it is remembered.
 
-        A fault is not kept: it is looked into again each time.
+        A verdict is one object of one version, so no version answers another's. A fault is not kept: it is looked
+        into again each time.
         """
-        if any(v is not None and v.fault for of_layer in verdicts for v in of_layer):
+        found = self._said.get((layer, verdicts))
+        if found is None:
+            found = Said.of(verdicts, layer)
+            if not found.fault:
+                if len(self._said) >= MAX_SAID:
+                    self._said = {}
+                self._said[layer, verdicts] = found
+        return found
+
+    def remember(self, known: _Rulings, said: tuple[Said, Said], ruling: Ruling) -> None:
+        """Keep a ruling, but not one of a fault."""
+        if said[0].fault or said[1].fault:
             return
         if self._remembered >= MAX_RULINGS:
             self._rulings, self._remembered = {}, 0
         self._remembered += 1
-        known[verdicts] = ruling
+        known[said] = ruling
 
     def _empty(self) -> Roster:
         return Roster(self.federation_policy, self.vocabulary, self.owners, self.states)
@@ -154,7 +188,7 @@ class _Relation:
     def __init__(self, wanted: tuple[Wanted, ...], sheet: Sheet) -> None:
         self.wanted = wanted
         self.rows = tuple(map(sheet.row, wanted))
-        self.said: dict[Seat, Verdicts] = {}
+        self.said: dict[Seat, Said] = {}
 
 
 class _Session:
@@ -223,10 +257,10 @@ class _Session:
         # Step 3
         top = relation.said.get(alike.top) if alike.top else None
         if top is None:
-            top = self._said(self.decider.federation_policy, alike.top, node, relation)
+            top = self._said(Layer.FEDERATION, self.decider.federation_policy, alike.top, node, relation)
         own = relation.said.get(alike.own) if alike.own else None
         if own is None:
-            own = self._said(alike.policy, alike.own, node, relation) if alike.policy else (None,) * len(top)
+            own = self._said(Layer.NODE, alike.policy, alike.own, node, relation)
         # Step 4
         ruling = self._known.get((top, own))
         if ruling is None:
@@ -240,12 +274,15 @@ class _Session:
             named = self._named[ruling] = ruling.naming(self._agencies)
         return named
 
-    def _said(self, policy: Policy, seat: Seat | None, node: str, relation: _Relation) -> Verdicts:
+    def _said(self, layer: Layer, policy: Policy | None, seat: Seat | None, node: str, relation: _Relation) -> Said:
+        if policy is None:
+            return self.decider.said(layer, (None,) * len(relation.wanted))
         if self.question.act is None:
-            return (_NO_ACT,) * len(relation.wanted)
+            return self.decider.said(layer, (_NO_ACT,) * len(relation.wanted))
         if seat is None:
-            return tuple(self._by_casbin(policy, node, node, wanted) for wanted in relation.wanted)
-        out = []
+            apart = tuple(self._by_casbin(policy, node, node, wanted) for wanted in relation.wanted)
+            return Said.of(apart, layer)
+        verdicts = []
         for wanted, row in zip(relation.wanted, relation.rows, strict=True):
             key = row[seat.begin : seat.end]
             verdict = seat.known.get(key)
@@ -254,8 +291,8 @@ class _Session:
                 if not verdict.fault and policy.canonical:
                     self._fresh.add((seat, wanted))
                     self._sheet.remember(seat, key, verdict)
-            out.append(verdict)
-        said = relation.said[seat] = tuple(out)
+            verdicts.append(verdict)
+        said = relation.said[seat] = self.decider.said(layer, tuple(verdicts))
         return said
 
     def _decided(self, seat: Seat, key: bytes, wanted: Wanted, node: str) -> Verdict:
@@ -274,11 +311,14 @@ class _Session:
         shadow = self.decider.shadow
         if shadow is None:
             return
+        drawn = shadow.drawn(sum(len(r.said) for r in self._relations.values()) * len(self._parties))
+        if not drawn:
+            return
         used = [(r, seat) for r in self._relations.values() for seat in r.said]
-        for n in shadow.drawn(len(used) * len(self._parties)):
+        for n in drawn:
             relation, seat = used[n // len(self._parties)]
             party = n % len(self._parties)
-            wanted, verdict = relation.wanted[party], relation.said[seat][party]
+            wanted, verdict = relation.wanted[party], relation.said[seat].verdicts[party]
             if verdict is not None and not verdict.fault and (seat, wanted) not in self._fresh:
                 shadow.doubted(seat.policy, wanted, seat.node, verdict)
 

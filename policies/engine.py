@@ -97,7 +97,6 @@ class Policy:
         self._conditions = self._by_condition()
         self._allow = self._having("allow")
         self._deny = self._having("deny")
-        self._masks: dict[tuple[str, str], int] = {}
         self._asked: dict[Wanted, Asked] = {}
         self._memory: dict[_Key, dict[Place, Verdict]] = {}
         self._seen: dict[_Key, _Seen] = {}
@@ -191,7 +190,9 @@ class Policy:
 
     def by_casbin(self, asked: Asked, node_id: str, among: int = -1) -> Verdict:
         """The same from Casbin alone, without masks or memory; a fault if it fails. `among`: the rules shown to it."""
-        w = asked.wanted
+        return self._stock_verdict(asked.wanted, node_id, among)
+
+    def _stock_verdict(self, w: Wanted, node_id: str, among: int = -1) -> Verdict:
         request = (node_word(node_id), w.who, w.role, w.purpose, str(w.act), w.facts)
         try:
             with self._lock:
@@ -208,16 +209,28 @@ class Policy:
         """What Casbin decided for these rules together, whatever the request; None if it was not asked yet."""
         return self._classes.get((matched, left)) if self.canonical else None
 
+    def decide_class(self, wanted: Wanted, node_id: str) -> bool:
+        """Have Casbin, with all rules in view, decide the class of this request of registered words at the node.
+
+        False if it was known already, or nothing is remembered of this version.
+        """
+        place = self.place(node_id)
+        if not self.canonical or not isinstance(place, int):
+            return False
+        asked = self._alone(wanted)
+        matched, left = asked.matched & place, asked.left & place
+        if (matched, left) in self._classes:
+            return False
+        self._unseen(asked, node_id, matched, left)
+        return True
+
     def check_again(self, wanted: Wanted, node_id: str, said: Verdict) -> bool:
         """Whether Casbin, shown all rules, says what was `said`. If not, an alarm, and masks and memory are trusted no
         more: Casbin decides at every node for as long as this version lasts.
         """
         if not self.canonical:
             return True  # nothing is remembered of it any more, and the alarm was raised
-        asked, place = self.asked(wanted), self.place(node_id)
-        if place is not None:
-            asked.seen.nodes[place] = node_id
-        stock = self.by_casbin(asked, node_id)
+        stock = self._stock_verdict(wanted.unposted() if self.leaves_out(wanted.purpose) else wanted, node_id)
         if (stock.fault, stock.allowed, stock.rules) == ("", said.allowed, said.rules):
             return True
         self._alarm(f"policy {self.digest[:12]}: Casbin and what is remembered of a request at {node_id} differ")
@@ -254,28 +267,37 @@ class Policy:
 
     def judged(self, wanted: Wanted) -> tuple[int, int]:
         """The masks of the rules whose condition holds, and of those whose condition is left to the node."""
-        return self._judge(wanted.unposted() if self._leaves_out(wanted.purpose) else wanted)
+        return self._judge(wanted.unposted() if self.leaves_out(wanted.purpose) else wanted)
+
+    def judged_alone(self, facts: Facts, *, unposted: bool) -> tuple[int, int]:
+        """As `judged`, of facts alone; `unposted`: the usage policy leaves the purpose out."""
+        wanted = Wanted("", "", "", Act.EXACT, facts)
+        return self._judge(wanted.unposted() if unposted else wanted)
 
     @property
     def terms(self) -> tuple[Term, ...]:
         """The conditions that its rules rest on, each once."""
         return tuple(term for term, _ in self._conditions)
 
-    def _leaves_out(self, purpose: str) -> bool:
+    def leaves_out(self, purpose: str) -> bool:
+        """True if there is a usage policy and it does not list the purpose."""
         return self.posted is not None and purpose not in self.posted
 
     def _match(self, wanted: Wanted) -> Asked:
-        if self._leaves_out(wanted.purpose):
+        asked = self._alone(wanted)
+        if self.canonical:
+            asked.known = self._memory.setdefault(asked.key, asked.known)
+            asked.seen = self._seen.setdefault(asked.key, asked.seen)
+        return asked
+
+    def _alone(self, wanted: Wanted) -> Asked:
+        if self.leaves_out(wanted.purpose):
             wanted = wanted.unposted()
         who, role = self.column("who", wanted.who), self.column("role", wanted.role)
         purpose, act = self.column("purpose", wanted.purpose), self.column("act", wanted.act)
         true, left = self._judge(wanted)
         anywhere = who & role & purpose & act
-        asked = Asked(wanted, (who, role, purpose, act, true, left), anywhere & true, anywhere & left)
-        if self.canonical:
-            asked.known = self._memory.setdefault(asked.key, asked.known)
-            asked.seen = self._seen.setdefault(asked.key, asked.seen)
-        return asked
+        return Asked(wanted, (who, role, purpose, act, true, left), anywhere & true, anywhere & left)
 
     def _by_casbin_only(self, asked: Asked, node_id: str) -> Verdict:
         stock = self.by_casbin(asked, node_id)
@@ -298,13 +320,11 @@ class Policy:
         self._memory, self._seen, self._asked, self._classes, self._remembered = {}, {}, {}, {}, 0
 
     def _mask(self, column: str, word: str, dimension: Dimension) -> int:
-        known = self._masks.get((column, word))
-        if known is None:
-            terms, known = self._terms[column], 0
-            for name in dimension.above[word]:
-                known |= terms.get(name, 0)
-            self._masks[column, word] = known
-        return known
+        # not remembered: of many agencies and nodes in many versions that would be most of the memory
+        terms, out = self._terms[column], 0
+        for name in dimension.above[word]:
+            out |= terms.get(name, 0)
+        return out
 
     def _judge(self, wanted: Wanted) -> tuple[int, int]:
         true = left = 0

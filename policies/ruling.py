@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import lru_cache
 
 from comity.decision import NO_OBLIGATIONS, Effect, Layer, MatchedRule, Obligations
 from policies.verdict import Verdict
@@ -16,6 +17,53 @@ REGISTERED = MatchedRule(
 )
 # One verdict a party; None in place of a policy that was never published.
 Verdicts = tuple[Verdict | None, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Said:
+    """What one layer says of all parties, put together once, so that two layers come to a ruling by few operations.
+
+    `absent`: the policy was never published. `fault`: the first, or empty. `left`: the ids of the rules left to the
+    node. `refuses`: the first party that no rule allows, or -1. `denied_first`: the requester itself is denied.
+    `denies`, `allows`: the rules by these effects, in words. Compared by identity, as verdicts are.
+    """
+
+    verdicts: Verdicts
+    shown: tuple[MatchedRule, ...]
+    absent: bool
+    fault: str
+    left: frozenset[str]
+    denied: bool
+    denied_first: bool
+    refuses: int
+    duties: Obligations
+    quotas: frozenset[tuple[str, int]]
+    denies: tuple[str, ...]
+    allows: tuple[str, ...]
+
+    @classmethod
+    def of(cls, verdicts: Verdicts, layer: Layer) -> Said:
+        """What these verdicts of that layer's policy come to; the requester's is the first."""
+        known = [v for v in verdicts if v is not None]
+        shown = _shown(known, layer)
+        duties = NO_OBLIGATIONS
+        for v in known:
+            duties = _joined(duties, v.obligations)
+        quotas = {(r.id, r.duties.quota_per_day) for v in known for r in v.rules if r.duties is not NO_OBLIGATIONS}
+        return cls(
+            verdicts=verdicts,
+            shown=shown,
+            absent=None in verdicts,
+            fault=next((v.fault for v in known if v.fault), ""),
+            left=frozenset(r.id for v in known for r in v.left),
+            denied=any(v.denied for v in known),
+            denied_first=verdicts[0] is not None and verdicts[0].denied,
+            refuses=next((i for i, v in enumerate(verdicts) if v is not None and not v.allowed), -1),
+            duties=duties,
+            quotas=frozenset((rule, most) for rule, most in quotas if most is not None),
+            denies=tuple(f"{r.rule} ({r.basis})" for r in shown if r.effect == "deny"),
+            allows=tuple(r.rule for r in shown if r.effect == "allow"),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -40,7 +88,14 @@ class Ruling:
         """The same with its party named."""
         if self.party < 0:
             return self
-        return replace(self, reason=f"{self.reason}{agencies[self.party]}{self.tail}", party=-1, tail="")
+        return Ruling(
+            effect=self.effect,
+            code=self.code,
+            reason=f"{self.reason}{agencies[self.party]}{self.tail}",
+            rules=self.rules,
+            obligations=self.obligations,
+            quotas=self.quotas,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,34 +110,35 @@ class Standing:
     at_node: bool
 
 
-def strictest(top: Verdicts, own: Verdicts, standing: Standing) -> Ruling:
+def strictest(top: Said, own: Said, standing: Standing) -> Ruling:
     """The first of these that is true: doubt, a deny, no policy, no allow, no warrant; else a permit.
 
     `top` is the federation's layer, `own` the node's; the same parties in both.
     """
-    rules = _shown(top, Layer.FEDERATION) + _shown(own, Layer.NODE)
-    both = (*top, *own)
-    faults = [v.fault for v in both if v and v.fault]
-    left = sorted({r.id for v in both if v for r in v.left})
+    rules = top.shown + own.shown
+    left = top.left | own.left
     if standing.doubts:
         return undecided(f"{listed(standing.doubts)} was not understood", rules)
-    if faults:
-        return undecided(faults[0], rules)
+    if top.fault or own.fault:
+        return undecided(top.fault or own.fault, rules)
     if left and standing.at_node:
-        return undecided(f"{listed(left)} depends on facts that were not given", rules)
-    if any(v.denied for v in both if v):
-        return _denied(top, own, rules)
-    if None in own:
+        return undecided(f"{listed(sorted(left))} depends on facts that were not given", rules)
+    if top.denied or own.denied:
+        reason = f"refused under {listed(top.denies + own.denies)}"
+        if top.denied_first or own.denied_first:
+            return Ruling(effect=Effect.DENY, code="DENIED_BY_RULE", rules=rules, reason=reason)
+        reason, last = f"{reason}, asked on behalf of ", len(top.verdicts) - 1
+        return Ruling(effect=Effect.DENY, code="DENIED_BY_RULE", rules=rules, reason=reason, party=last)
+    if own.absent:
         reason = "refused: the node has published no policy"
         return Ruling(effect=Effect.DENY, code="NO_POLICY", rules=rules, reason=reason)
-    for whose, layer in (("the federation's policy", top), ("the node's policy", own)):
-        for party, v in enumerate(layer):
-            if v is not None and not v.allowed:
-                reason, tail = f"refused: no rule of {whose} allows ", " this purpose here"
-                return Ruling(
-                    effect=Effect.DENY, code="NO_RULE_ALLOWS", rules=rules, reason=reason, party=party, tail=tail
-                )
-    return _permit(tuple(v for v in both if v), rules, left, standing)
+    for said, whose in ((top, "the federation's policy"), (own, "the node's policy")):
+        if said.refuses >= 0:
+            reason, tail = f"refused: no rule of {whose} allows ", " this purpose here"
+            return Ruling(
+                effect=Effect.DENY, code="NO_RULE_ALLOWS", rules=rules, reason=reason, party=said.refuses, tail=tail
+            )
+    return _permit(top, own, rules, left, standing)
 
 
 def not_registered(what: Sequence[str]) -> Ruling:
@@ -101,43 +157,34 @@ def listed(words: Sequence[str]) -> str:
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
-def _shown(of_layer: Verdicts, layer: Layer) -> tuple[MatchedRule, ...]:
-    shown = [v.shown[layer] for v in of_layer if v is not None and v.shown]
+def _shown(known: Sequence[Verdict], layer: Layer) -> tuple[MatchedRule, ...]:
+    shown = [v.shown[layer] for v in known if v.shown]
     if len(shown) == 1:
         return shown[0]
     # both parties are judged by the same version, whose rules have one object each
     return tuple({m.rule: m for rules in shown for m in rules}.values())
 
 
-def _denied(top: Verdicts, own: Verdicts, rules: tuple[MatchedRule, ...]) -> Ruling:
-    reason = f"refused under {listed([f'{r.rule} ({r.basis})' for r in rules if r.effect == 'deny'])}"
-    if any(v.denied for v in (top[0], own[0]) if v):
-        return Ruling(effect=Effect.DENY, code="DENIED_BY_RULE", rules=rules, reason=reason)
-    return Ruling(
-        effect=Effect.DENY,
-        code="DENIED_BY_RULE",
-        rules=rules,
-        reason=f"{reason}, asked on behalf of ",
-        party=len(top) - 1,
-    )
+def _joined(one: Obligations, other: Obligations) -> Obligations:
+    if other is NO_OBLIGATIONS or one is other:
+        return one
+    return other if one is NO_OBLIGATIONS else _join(one, other)
 
 
-def _permit(
-    verdicts: tuple[Verdict, ...], rules: tuple[MatchedRule, ...], left: list[str], standing: Standing
-) -> Ruling:
-    duties = NO_OBLIGATIONS
-    for v in verdicts:
-        duties = duties if v.obligations is NO_OBLIGATIONS else duties.join(v.obligations)
+@lru_cache(maxsize=4096)
+def _join(one: Obligations, other: Obligations) -> Obligations:
+    return one.join(other)
+
+
+def _permit(top: Said, own: Said, rules: tuple[MatchedRule, ...], left: frozenset[str], standing: Standing) -> Ruling:
+    duties = _joined(top.duties, own.duties)
     if duties.warrant and not standing.judicial:
         reason = "refused: a judicial warrant is required"
         return Ruling(effect=Effect.DENY, code="WARRANT_REQUIRED", rules=rules, reason=reason)
-    reason = f"permitted under {listed([r.rule for r in rules if r.effect == 'allow'])}"
+    reason = f"permitted under {listed(top.allows + own.allows)}"
     if duties.approval and not standing.approved:
         reason += ", once a supervisor of the requester's agency has signed too"
     if left:
-        reason += f"; {listed(left)} is left to the node, which alone knows its facts"
-    quotas = {(r.id, r.duties.quota_per_day) for v in verdicts for r in v.rules}
-    counted = tuple(sorted((rule, most) for rule, most in quotas if most is not None))
-    return Ruling(
-        effect=Effect.PERMIT, code="PERMITTED", rules=rules, obligations=duties, reason=reason, quotas=counted
-    )
+        reason += f"; {listed(sorted(left))} is left to the node, which alone knows its facts"
+    quotas = tuple(sorted(top.quotas | own.quotas)) if top.quotas or own.quotas else ()
+    return Ruling(effect=Effect.PERMIT, code="PERMITTED", rules=rules, obligations=duties, reason=reason, quotas=quotas)

@@ -65,6 +65,8 @@ class Sheet:
         self._numbers: dict[Policy, tuple[dict[object, int], ...]] = {}
         self._sets: dict[Policy, tuple[list[Any], ...]] = {}
         self._terms: tuple[Term, ...] = ()
+        self._of_terms: dict[Policy, int] = {}  # which of these its rules rest on
+        self._by_terms: dict[Policy, dict[tuple[int, int], bytes]] = {}
         self._lanes: dict[tuple[object, ...], int] = {}
         self._lane_bytes = 0
         self._posting = False
@@ -100,6 +102,18 @@ class Sheet:
         # seats taken meanwhile may be zeros here; who asked for this row does not sit there
         return bits.to_bytes(len(self._seats) * SEAT_BYTES, "little")
 
+    def lay(self, lane: str, word: str) -> bool:
+        """Lay the lane of a registered word before it is asked for. False, and nothing is laid, where that would fill
+        half of the room.
+        """
+        with self._lock:
+            if self._lane_bytes >= MAX_LANE_BYTES // 2:
+                return False
+            if (lane, word) not in self._lanes:
+                self._lanes[lane, word] = self._laid((lane, word))
+                self._lane_bytes += len(self._seats) * SEAT_BYTES
+        return True
+
     def remember(self, seat: Seat, key: bytes, verdict: Verdict) -> None:
         """Keep the verdict for requests of the same bytes at the seat."""
         seat.known[key] = verdict
@@ -115,43 +129,71 @@ class Sheet:
                     self._numbers[policy] = tuple({} for _ in LANES)
                     self._sets[policy] = tuple([] for _ in LANES)
                     self._terms = tuple(dict.fromkeys((*self._terms, *policy.terms)))
+                    at = {term: 1 << i for i, term in enumerate(self._terms)}
+                    self._of_terms[policy] = sum(at[term] for term in policy.terms)
+                    self._by_terms[policy] = {}
                     self._posting = self._posting or policy.posted is not None
                 seat = self._seats[policy, place] = Seat(policy, place, node, len(self._seats), self._sets[policy])
         return seat
 
     def _facts(self, wanted: Wanted) -> tuple[object, ...]:
-        true = left = 0
-        for i, term in enumerate(self._terms):
-            truth = wanted.truth(term)
-            if truth is Truth.TRUE:
-                true |= 1 << i
-            elif truth is Truth.LEFT:
-                left |= 1 << i
+        terms = self._terms
+        if not self._posting:
+            return ("facts", *_truths(terms, wanted))
         # a usage policy that leaves the purpose out makes one more fact true
-        return ("facts", true, left, wanted.purpose if self._posting else "")
+        return ("facts", *_truths(terms, wanted), *_truths(terms, wanted.unposted()), wanted.purpose)
 
     def _lane(self, key: tuple[object, ...], wanted: Wanted) -> int:
         with self._lock:
+            if key[0] == "facts":
+                key = self._facts(wanted)  # there may be more terms now than when it was looked for
             found = self._lanes.get(key)
             if found is None:
                 if self._lane_bytes >= MAX_LANE_BYTES:
                     self._lanes, self._lane_bytes = {}, 0
-                found = self._lanes[key] = self._laid(str(key[0]), str(key[1]), wanted)
+                found = self._lanes[key] = self._laid(key, wanted)
                 self._lane_bytes += len(self._seats) * SEAT_BYTES
         return found
 
-    def _laid(self, lane: str, word: str, wanted: Wanted) -> int:
-        at, of_policy = LANES.index(lane), dict[Policy, bytes]()
-        for policy, numbers in self._numbers.items():
-            rules = policy.judged(wanted) if lane == "facts" else policy.column(lane, word)
-            number = numbers[at].get(rules)
-            if number is None:
-                self._sets[policy][at].append(rules)
-                number = numbers[at][rules] = len(numbers[at])
-                self._most = max(self._most, number)
-            of_policy[policy] = number.to_bytes(LANE_BYTES, "little")
-        out = bytearray(len(self._seats) * SEAT_BYTES)
-        for seat in self._seats.values():
-            begin = seat.begin + at * LANE_BYTES
-            out[begin : begin + LANE_BYTES] = of_policy[seat.policy]
-        return int.from_bytes(out, "little")
+    def _laid(self, key: tuple[object, ...], wanted: Wanted | None = None) -> int:
+        lane = str(key[0])
+        if wanted is not None and lane == "facts":
+            of_policy = {policy: self._judged(policy, key, wanted) for policy in self._numbers}
+        else:
+            at, word = LANES.index(lane), str(key[1])
+            of_policy = {policy: self._number(policy, at, policy.column(lane, word)) for policy in self._numbers}
+        return int.from_bytes(b"".join([of_policy[seat.policy] for seat in self._seats.values()]), "little")
+
+    def _judged(self, policy: Policy, key: tuple[object, ...], wanted: Wanted) -> bytes:
+        """The policy's number for the rules whose conditions hold; its own terms' truths say which these are."""
+        mine = self._of_terms[policy]
+        true, left = key[3:5] if policy.leaves_out(wanted.purpose) else key[1:3]
+        assert isinstance(true, int)
+        assert isinstance(left, int)
+        truths = (true & mine, left & mine)
+        known = self._by_terms[policy].get(truths)
+        if known is None:
+            known = self._by_terms[policy][truths] = self._number(policy, LANES.index("facts"), policy.judged(wanted))
+        return known
+
+    def _number(self, policy: Policy, at: int, rules: object) -> bytes:
+        """The policy's number for a set of its rules in a column, in that column's place of a seat's bytes."""
+        numbers = self._numbers[policy][at]
+        number = numbers.get(rules)
+        if number is None:
+            self._sets[policy][at].append(rules)
+            number = numbers[rules] = len(numbers)
+            self._most = max(self._most, number)
+        return (number << 8 * LANE_BYTES * at).to_bytes(SEAT_BYTES, "little")
+
+
+def _truths(terms: Sequence[Term], wanted: Wanted) -> tuple[int, int]:
+    """Which of the terms hold, and which are left to the node, a bit each."""
+    true = left = 0
+    for i, term in enumerate(terms):
+        truth = wanted.truth(term)
+        if truth is Truth.TRUE:
+            true |= 1 << i
+        elif truth is Truth.LEFT:
+            left |= 1 << i
+    return true, left

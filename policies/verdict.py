@@ -15,7 +15,8 @@ class Verdict:
 
     `shown`: the same as readers see them, parts of one rule once, by the layer that the policy may be used in.
     `left`: rules that depend on what only the node knows. `fault`: why nothing could be decided, else empty; then
-    nothing is allowed. Two verdicts are equal only if they are one object, so that they are cheap as keys.
+    nothing is allowed. `denied`: a rule refuses. Two verdicts are equal only if they are one object, so that they are
+    cheap as keys.
     """
 
     allowed: bool
@@ -24,11 +25,10 @@ class Verdict:
     left: tuple[Rule, ...] = ()
     obligations: Obligations = NO_OBLIGATIONS
     fault: str = ""
+    denied: bool = field(init=False)
 
-    @property
-    def denied(self) -> bool:
-        """True if a rule refuses."""
-        return any(r.effect == "deny" for r in self.rules)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "denied", any(r.effect == "deny" for r in self.rules))
 
 
 def matched_rule(rule: Rule, layer: Layer) -> MatchedRule:

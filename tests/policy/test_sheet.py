@@ -11,9 +11,10 @@ from bench.policy_world import Scene
 from comity.decision import Decision
 from comity.purpose import Act
 from policies.engine import Policy
+from policies.seal import HEADER, seal
 from policies.sheet import SEAT_BYTES, Seat, Sheet
 from policies.wanted import Wanted
-from tests.policy.requests import AGENCIES, NODES, SETTING, WORDS, any_facts, compile_rows, decider, question
+from tests.policy.requests import AGENCIES, NODES, SETTING, WORDS, any_facts, compile_rows, decider, facts, question
 
 POLICIES = [p for p in SETTING.node_policies.values() if p is not None]
 
@@ -67,6 +68,33 @@ def test_a_seat_taken_later_changes_no_other_seat() -> None:
     assert len(sheet.row(drawn[0])) == len(sheet) * SEAT_BYTES
     row = sheet.row(drawn[0])
     assert all(s.rules(key(s, row)) == _alone(s, drawn[0]) for s in later)
+
+
+def test_a_condition_of_two_facts_is_judged_as_the_usage_policy_makes_it() -> None:
+    """Towards a node that lists no such purpose one more fact is true, so what else the condition asks tells."""
+    rows = "X-1,any-node,any-agency,any-role,any-purpose,any-act,deny,unposted-purpose&case,-,own"
+    policy = Policy.compile(seal(f"{HEADER}\n{rows}\n"), WORDS, posted=frozenset())
+    sheet = Sheet()
+    (seat, *_) = seats(sheet, [policy])
+    for known in (facts(case=True), facts()):
+        wanted = Wanted("us-fbi", "investigator", "protest", Act.EXACT, known)
+        assert seat.rules(key(seat, sheet.row(wanted))) == _alone(seat, wanted)
+
+
+def test_a_lane_that_was_laid_before_it_is_asked_for_is_the_same() -> None:
+    chance, laid, asked = random.Random(11), Sheet(), Sheet()
+    first, second = seats(laid, POLICIES), seats(asked, POLICIES)
+    assert all(laid.lay("who", who) for who in AGENCIES)
+    for wanted in [any_wanted(chance) for _ in range(100)]:
+        here, there = laid.row(wanted), asked.row(wanted)
+        assert [s.rules(key(s, here)) for s in first] == [s.rules(key(s, there)) for s in second]
+
+
+def test_lanes_are_laid_in_advance_only_into_half_of_the_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    sheet = Sheet()
+    seats(sheet, POLICIES[:1])
+    monkeypatch.setattr("policies.sheet.MAX_LANE_BYTES", 6 * len(sheet) * SEAT_BYTES)
+    assert [sheet.lay("who", who) for who in AGENCIES[:5]] == [True, True, True, False, False]
 
 
 def _alone(seat: Seat, wanted: Wanted) -> tuple[int, int]:
