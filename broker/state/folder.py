@@ -109,9 +109,7 @@ def _held(node: str, raw: dict[str, Any]) -> HeldBundle | None:
         require_version(raw["minimum"])
     if raw["version"] == 0:
         return None
-    held = HeldBundle(
-        version=raw["version"], digest=raw["digest"], data=b64decode(raw["bundle"], validate=True)
-    )
+    held = HeldBundle(version=raw["version"], digest=raw["digest"], data=b64decode(raw["bundle"], validate=True))
     require_bundle(node, held)
     if held.version < raw["minimum"]:
         raise ValueError

@@ -7,9 +7,11 @@ import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from broker.state.folder import FolderBundles
 from broker.state.inprocess import InProcessBundles
 from broker.state.interface import MOST_BUNDLE_BYTES, Bundles, HeldBundle
 from broker.state.redis import SharedRedis
@@ -24,11 +26,11 @@ def bundle(version: int, content: bytes = b"signed") -> HeldBundle:
     return HeldBundle(version=version, digest=content.hex().ljust(64, "0"), data=content)
 
 
-@pytest.fixture(params=["in process", "redis", "redis cluster"])
-async def stores(request: pytest.FixtureRequest) -> AsyncIterator[Sequence[Bundles]]:
+@pytest.fixture(params=["in process", "in a folder", "redis", "redis cluster"])
+async def stores(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Sequence[Bundles]]:
     """The same store as several processes see it."""
-    if request.param == "in process":
-        yield [InProcessBundles()] * CLIENTS
+    if request.param.startswith("in "):
+        yield [InProcessBundles() if request.param == "in process" else FolderBundles(tmp_path)] * CLIENTS
         return
     url = request.getfixturevalue("redis_url" if request.param == "redis" else "redis_cluster_url")
     prefix = f"test-{uuid.uuid4().hex}"
