@@ -4,6 +4,9 @@ A log holds no case number in clear, and of an instant only when it was written.
 recovered from what the decision itself shows: of the few readings that are possible (with a case number or without;
 the look-back in whole days at the moment of issue, receipt or decision; what the node knew of its detections), one
 must give exactly the decision on record.
+
+A search that the policies permit may be refused after they were asked: its quota was spent, or broker and node stood
+under different versions. Such a refusal is reproduced if they do permit it, and counted apart.
 """
 
 from __future__ import annotations
@@ -13,12 +16,12 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
 
-from comity.decision import Decision, Pep
+from comity.decision import NO_OBLIGATIONS, Decision, Effect, Pep
 from comity.envelope import BUNDLE_TYPE
 from comity.errors import PolicyError
 from comity.purpose import Act, Authority, LegalBasis
@@ -27,6 +30,7 @@ from policies.bundle import Bundle, compile_bundle, parse_bundle
 from policies.conditions import NODE_FACTS
 from policies.decide import Decider
 from policies.engine import Policy
+from policies.published import EXPIRED, NO_POLICY
 from policies.request import Question
 from policies.setting import Setting
 
@@ -116,6 +120,7 @@ class Report:
     """What a replay found so far. `unknown`: decisions by the digest of a policy that is not at hand.
 
     `orphans`: decisions whose inquiry the log does not hold. `judged`: those decided again under the new policies.
+    `besides`: of those reproduced, refusals of what the policies permit, by their reason.
     """
 
     decisions: int = 0
@@ -125,6 +130,7 @@ class Report:
     different: int = 0
     differences: list[Difference] = field(default_factory=list)
     unknown: Counter[str] = field(default_factory=Counter)
+    besides: Counter[str] = field(default_factory=Counter)
     changed: dict[tuple[str, ...], list[int]] = field(default_factory=dict)
     counts: Counter[tuple[str, ...]] = field(default_factory=Counter)
 
@@ -162,27 +168,34 @@ class Replay:
         if not d["federation_digest"]:
             missing.append("none named")
         question = next(past.readings(node_facts=False))
+        was = _outcome(_logged(d))
         if missing:
             report.unknown.update(missing[:1])
-        else:
-            question = self._reproduce(past) or question
-        self._compare(past, question)
+            if d["reason_code"] in _AFTERWARDS:
+                return  # what the policies said is not on record
+        elif found := self._reproduce(past):
+            question, again = found
+            if d["reason_code"] in _AFTERWARDS:
+                report.besides[d["reason_code"]] += 1
+                was = _outcome(_as_logged(again))
+        self._compare(past, question, was)
 
     def orphan(self) -> None:
         """Add one decision whose inquiry is not on record."""
         self.report.decisions += 1
         self.report.orphans += 1
 
-    def _reproduce(self, past: Past) -> Question | None:
+    def _reproduce(self, past: Past) -> tuple[Question, Decision] | None:
+        """What was asked, and what the policies alone give."""
         d = past.decision
         rests = self._rests[d["federation_digest"]] or (d["policy_digest"] != "" and self._rests[d["policy_digest"]])
         policy = self.known[d["policy_digest"]] if d["policy_digest"] else None
         first = ""
         for question in past.readings(node_facts=rests):
             again = self._decide(d["federation_digest"], d["pep"], question, d["node"], policy)
-            if _as_logged(again) == _logged(d):
+            if _as_logged(_after(again, d["reason_code"])) == _logged(d):
                 self.report.reproduced += 1
-                return question
+                return question, again
             first = first or _said(_as_logged(again))
         self.report.different += 1
         if len(self.report.differences) < MAX_DIFFERENCES:
@@ -190,12 +203,12 @@ class Replay:
             self.report.differences.append(Difference(index=past.index, node=d["node"], said=said, gives=first))
         return None
 
-    def _compare(self, past: Past, question: Question) -> None:
+    def _compare(self, past: Past, question: Question, was: str) -> None:
         d, new = past.decision, self.new
         node = d["node"]
         again = self._decide(new.federation_policy.digest, d["pep"], question, node, new.node_policies.get(node))
         self.report.judged += 1
-        was, would_be = _outcome(_logged(d)), _outcome(_as_logged(again))
+        would_be = _outcome(_as_logged(again))
         if was != would_be:
             requester = question.requester_agency
             key = (requester, question.beneficiary, question.purpose, node, was, would_be, again.reason)
@@ -249,6 +262,25 @@ def read_bundle(data: bytes, setting: Setting) -> tuple[Bundle, Policy]:
     except (ValueError, TypeError, KeyError) as e:
         raise PolicyError("is no bundle", file="bundle", reason="BUNDLE_MALFORMED") from e
     return bundle, compile_bundle(bundle, setting.vocabulary)
+
+
+# Refusals that follow the policies' decision, and what must have been true of it.
+_AFTERWARDS: Mapping[str, Callable[[Decision], bool]] = {
+    "POLICY_CHANGED": lambda d: d.pep is Pep.NODE and d.effect is Effect.PERMIT,
+    "OBLIGATION_UNKNOWN": lambda d: d.pep is Pep.NODE,
+    "QUOTA_SPENT": lambda d: d.permitted and bool(d.quotas),
+    "BREADTH_SPENT": lambda d: d.pep is Pep.BROKER and d.permitted and d.obligations.breadth is not None,
+}
+
+
+def _after(decision: Decision, code: str) -> Decision:
+    """The decision, refused as `code` says if that can have followed it."""
+    if code == EXPIRED and decision.reason_code == NO_POLICY:
+        return replace(decision, reason_code=EXPIRED)
+    follows = _AFTERWARDS.get(code)
+    if follows is None or not follows(decision):
+        return decision
+    return replace(decision, effect=Effect.DENY, obligations=NO_OBLIGATIONS, reason_code=code)
 
 
 _Logged = tuple[str, tuple[str, ...], Mapping[str, object], str, bool]
