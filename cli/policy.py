@@ -11,6 +11,7 @@ import orjson
 
 from cli.policy_analysis import COMMANDS as ANALYSIS
 from cli.policy_analysis import mutation
+from cli.policy_asked import COMMANDS as ASKED
 from cli.policy_publish import publish
 from cli.policy_reports import COMMANDS as REPORTS
 from comity import instants
@@ -190,5 +191,5 @@ def countersign(file: Path, key: Path) -> None:
     click.echo(f"{file}: one more signature")
 
 
-for _command in (publish, *ANALYSIS, *REPORTS):
+for _command in (publish, *ASKED, *ANALYSIS, *REPORTS):
     policy.add_command(_command)

@@ -7,15 +7,19 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 
+import orjson
 import pytest
+from click.testing import CliRunner, Result
 
+from cli.calling import CallFailed
+from cli.policy import policy
 from comity import instants
 from comity.v1 import decision_pb2, inquiry_pb2
 from comity.v1 import policy_service_pb2 as pb2
 from tests.integration.calls import POLICE, SEEN, Person, comity
 from tests.integration.conftest import NewWorld
 from tests.integration.policies import bundle, called, publish
-from tests.integration.world import World, until
+from tests.integration.world import BROKER_1, World, attachments, until
 
 NODE, AGENCY = "brazos-bend-1", "us-tx-brazos-bend-pd"
 WITNESSES = ("port-alder-1", "sequoia-1")  # without which the broker releases nothing while the node is away
@@ -178,6 +182,20 @@ def test_the_command_publishes_and_says_whether_the_node_agrees(world: World, ve
     assert (refused.code, "[WRONG_ROLE]" in refused.err, refused.out) == (1, True, "")
 
 
+def test_a_killed_broker_decides_by_what_was_published_as_soon_as_it_is_back(
+    world: World, supervisor: Person, searcher: Person, version: int
+) -> None:
+    publish(supervisor, NODE, bundle(world, NODE, version, SILENT))
+    attached = {n: len(attachments(world.nodes[n], BROKER_1)) for n in (NODE, *WITNESSES)}
+    world.kill(world.broker)
+    world.broker.start()
+    for node, times in attached.items():
+        world.attached(world.nodes[node], times + 1)
+    told = searcher.search(searcher.ask(NODE, plate=SEEN))
+    assert (told.kinds, told.reasons) == ({NODE: "refused"}, {NODE: "DENIED_BY_RULE"})
+    assert len(world.entries(world.broker, "policy", version=version)) == 2, "each run says what it decides by"
+
+
 def test_what_was_revoked_is_not_let_in_again(world: World, supervisor: Person, version: int) -> None:
     node = world.nodes[NODE]
     (node.state / "policy.bundle.json").write_bytes(bundle(world, NODE, version))
@@ -289,3 +307,27 @@ def test_only_an_auditor_reads_the_matrix(world: World) -> None:
 def test_a_malformed_page_is_refused_with_its_reason(world: World, request_: pb2.MatrixRequest, reason: str) -> None:
     auditor = Person.of(world, AGENCY, "auditor")
     assert called(auditor, lambda s: s.Matrix(request_, timeout=15))[:2] == ("INVALID_ARGUMENT", reason)
+
+
+def test_the_commands_tell_a_person_why_and_an_auditor_who_under_what_is_published(
+    world: World, supervisor: Person, version: int
+) -> None:
+    def run(role: str, *arguments: str) -> Result:
+        me = ("--identity", str(world.layout.identity(POLICE, role)), "--broker", world.address)
+        return CliRunner().invoke(policy, (*arguments, *me))
+
+    ask = ("why", "--purpose", "stolen-vehicle", "--node", NODE)
+    cell = ("who", "--node", NODE, "--agency", POLICE, "--purpose", "stolen-vehicle")
+    publish(supervisor, NODE, bundle(world, NODE, version))
+    opened, shown = run("investigator", *ask, "--json"), run("auditor", *cell, "--json")
+    told = orjson.loads(opened.output)
+    assert (opened.exit_code, told["verdict"], told["node"]) == (0, "permitted", NODE)
+    assert orjson.loads(shown.output)["agency"] == POLICE
+    assert run("auditor", *cell).output.startswith(f"{POLICE} at {NODE}, stolen-vehicle: ")
+    publish(supervisor, NODE, bundle(world, NODE, version + 1, SILENT))
+    closed, none = run("investigator", *ask), run("auditor", *cell)
+    assert (closed.exit_code, closed.output.startswith(f"REFUSED at {NODE}")) == (1, True)
+    assert (none.exit_code, none.output) == (0, "")
+    refused = run("investigator", *cell).exception
+    assert isinstance(refused, CallFailed)
+    assert refused.reason == "WRONG_ROLE"
