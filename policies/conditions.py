@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import enum
 import re
 from collections.abc import Mapping
@@ -47,6 +48,11 @@ FACTS: Mapping[str, Holder] = MappingProxyType(
 )
 NODE_FACTS = frozenset(name for name, holder in FACTS.items() if holder is Holder.NODE)
 _LOOKBACK = re.compile(r"lookback(<=|>)(0|[1-9][0-9]{0,5})\Z")
+
+
+def _meant(term: str, name: str) -> str:
+    near = difflib.get_close_matches(name.strip().lower(), FACTS, n=1)
+    return f"did you mean {'unless ' if name != term else ''}{near[0]}? " if near else ""
 
 
 class Truth(enum.Enum):
@@ -112,17 +118,17 @@ class Condition:
             bound = _LOOKBACK.match(term)
             if bound:
                 if bound[1] in bounds:
-                    raise ValueError(f"lookback{bound[1]} stands twice")
+                    raise ValueError(f"lookback{bound[1]} stands twice; right is once")
                 bounds[bound[1]] = int(bound[2])
                 continue
             name = term.removeprefix("unless ")
             if name not in FACTS:
                 raise ValueError(
-                    f"{term!r} is no condition; right is always, FACT, unless FACT, lookback<=N or lookback>N"
-                    f" joined by & with a FACT of {', '.join(FACTS)}"
+                    f"{term!r} is no condition; {_meant(term, name)}right is always, FACT, unless FACT, lookback<=N or"
+                    f" lookback>N joined by & with a FACT of {', '.join(FACTS)}"
                 )
             if name in needs | bars:
-                raise ValueError(f"{name} stands twice")
+                raise ValueError(f"{name} stands twice; right is once, with unless or without")
             (needs if name == term else bars).add(name)
         return cls(needs=frozenset(needs), bars=frozenset(bars), most=bounds.get("<="), over=bounds.get(">"))
 

@@ -28,7 +28,7 @@ def parse_duties(text: str) -> Obligations:
     for term in text.split(";"):
         key = re.split("[<=]", term, maxsplit=1)[0]
         if key in seen:
-            raise ValueError(f"{key} stands twice")
+            raise ValueError(f"{key} stands twice; right is once")
         seen.add(key)
         out = _with(out, term)
     return out

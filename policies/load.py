@@ -22,6 +22,19 @@ ACTS = (ANY_ACT, *(act.value for act in Act))
 MAX_ROWS = 10_000
 MAX_LINE = 600
 RULE_ID = re.compile(r"[A-Z][A-Z0-9]{0,15}(-[A-Z0-9]{1,8}){1,4}\Z")
+# What is written where nothing is meant.
+_LEAST = {
+    "rule": "an id such as SC-1",
+    "node": "any-node, or which",
+    "who": "any-agency, or who",
+    "role": "any-role, or which",
+    "purpose": "any-purpose, or which",
+    "act": "any-act, or which",
+    "eft": f"one of {', '.join(EFFECTS)}",
+    "when": "always, or when",
+    "duty": "- for none",
+    "basis": "the law or decision that the rule rests on",
+}
 _PART = re.compile(r"[a-z0-9]{1,16}\Z")
 RESERVED = frozenset({"FED-5"})  # the engine's own: whatever is named must be registered
 
@@ -91,7 +104,7 @@ def _lines(body: str, file: str) -> Iterator[_Line]:
     for number, text in enumerate(body.split("\n")[:-1], 1):
         line = _Line(file, number, tuple(text.split(",")))
         if len(text) > MAX_LINE:
-            raise line.refused(f"longer than {MAX_LINE} characters")
+            raise line.refused(f"longer than {MAX_LINE} characters; right is a shorter basis")
         if text.startswith("#end"):
             raise line.refused("a seal in the middle; right is one, as the last line")
         if text.startswith("#"):
@@ -123,7 +136,7 @@ def _check_cells(line: _Line, text: str) -> None:
         if cell != cell.strip():
             raise line.refused("blanks around the value; right is none", column)
         if not cell:
-            raise line.refused("is empty", column)
+            raise line.refused(f"is empty; right is {_LEAST[column]}", column)
 
 
 def _rule(line: _Line, words: Vocabulary) -> Rule:
@@ -131,7 +144,7 @@ def _rule(line: _Line, words: Vocabulary) -> Rule:
     if not RULE_ID.match(rule) or (dot and not _PART.match(part)):
         raise line.refused("right is an id such as SC-1, or FED-7.a for a part of one", "rule")
     if rule in RESERVED:
-        raise line.refused(f"{rule} is the engine's own rule and cannot be written", "rule")
+        raise line.refused(f"{rule} is the engine's own rule and cannot be written; right is another id", "rule")
     for column, dimension in (("node", words.node), ("who", words.who), ("role", words.role)):
         _registered(line, column, dimension)
     _registered(line, "purpose", words.purpose)
@@ -157,7 +170,9 @@ def _check_effect(line: _Line, effect: str, condition: Condition) -> None:
         raise line.refused("`unless` on an allow row; right is a deny row with it", "when")
     if effect == "allow" and condition.needs & NODE_FACTS:
         # the broker could neither dispatch on such a row nor leave it out without guessing
-        raise line.refused("an allow row cannot rest on a fact that only the node has", "when")
+        raise line.refused(
+            "an allow row cannot rest on a fact that only the node has; right is a deny row with `unless`", "when"
+        )
     if effect == "deny" and line.cell("duty") != "-":
         raise line.refused("a duty on a deny row; right is -", "duty")
     if effect == "limit" and line.cell("duty") == "-":

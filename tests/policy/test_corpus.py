@@ -52,6 +52,7 @@ def test_a_malformed_line_is_refused_with_its_place_and_what_would_be_right(row:
         load(sealed(row), WORDS, "city.csv")
     assert (e.value.file, e.value.line, e.value.column) == ("city.csv", LINE, column)
     assert right in str(e.value)
+    assert "right is " in str(e.value) or "did you mean " in str(e.value)
     where = f"city.csv:{LINE}:{column}: " if column else f"city.csv:{LINE}: "
     assert str(e.value).startswith(where)
 
