@@ -11,13 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from audit import form
-from audit.entry import Draft, erasure_entry
+from audit.entry import Draft
+from audit.erasure_record import ERASURE_TYPE, signed_erasure
 from audit.listing import decode
 from audit.log import MAX_CALL, DecisionLog
+from audit.note import Checkpoint
+from audit.oversight import overseer
 from audit.read import LogReader
 from audit.store import LogFiles
 from audit.writer import Clock, SignedHead
 from comity.errors import InvalidInput, LogFault, Unavailable
+from identity.directory import Directory
+from identity.signing import Signer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,17 +40,20 @@ def erase(
     *,
     inquiries: Sequence[str] = (),
     month: str = "",
-    requested_by: str,
+    signer: Signer,
+    directory: Directory,
     rule: str,
     clock: Clock,
 ) -> Erasure:
     """The clear values of these inquiries, or of everything written in `month` (YYYY-MM), can be read by nobody.
 
-    `requested_by` (a SPIFFE ID) and `rule` (why) stand in the log's `erasure` entries, which are one transaction with
-    the overwriting. The program whose log it is must not run. When it returns, the keys are in none of the log's files.
+    Who signs, whom `directory` must know as entitled, and `rule` (why) stand in the log's `erasure` entries, which are
+    one transaction with the overwriting. The program whose log it is must not run. When it returns, the keys are in
+    none of the log's files.
 
     Raises:
         ConfigError: NO_LOG, LOG_IN_USE (its program runs), LOG_EXPOSED or a fault of its key.
+        NotAuthentic: whose certificate it is may not erase here, as `overseer`.
         InvalidInput: NO_ENTRY, NOT_SEALED, ERASED (already), or BAD_ENTRY.
         LogFault: the log is not what its head signs.
         Unavailable: somebody reads the log, so that its journal still holds the keys: again (ERASURE_UNFINISHED).
@@ -57,8 +65,12 @@ def erase(
                 found = (
                     _of_month(reader, month) if month else [_of_inquiry(reader, i) for i in dict.fromkeys(inquiries)]
                 )
+            origin = Checkpoint.parse(log.head.checkpoint).origin
+            who = overseer(signer.sign(ERASURE_TYPE, b""), directory, clock(), of_log=origin).spiffe
             drafts = [
-                erasure_entry(epoch=epoch, key_id=key_id, indexes=indexes, requested_by=requested_by, rule=rule)
+                signed_erasure(
+                    origin, signer, epoch=epoch, key_id=key_id, indexes=indexes, requested_by=str(who), rule=rule
+                )
                 for epoch, key_id, indexes in found
             ]
             first, head = asyncio.run(_append(log, drafts))

@@ -2,8 +2,9 @@
 
 The draw of a week is fixed by the tree's root over all entries up to the week's end. Nobody knows it before the week
 is over, and everybody who has the log draws the same afterwards: a broker cannot hide a search from a sample that it
-does not know, nor a reviewer choose an easy one. (A broker that writes a week's last entries itself could try some
-until a draw suits it; it must do so before its witnesses cosign a later head.)
+does not know, nor a reviewer choose an easy one, nor be the only one to look at an own search. (A broker that writes a
+week's last entries itself could try some until a draw suits it; it must do so before its witnesses cosign a later
+head.)
 
 The signature is an entry of the reviewer's own log, which cites head and indexes of the log that was reviewed.
 """
@@ -24,13 +25,13 @@ from audit.evidence import envelope_of
 from audit.hashes import HashReader, Progress
 from audit.listing import decode
 from audit.note import Checkpoint
+from audit.oversight import overseer
 from audit.tree import Tree
 from comity import jcs
 from comity.errors import ComityError, InvalidInput, LogFault, NotAuthentic
 from comity.instants import to_text
 from identity.directory import Directory
-from identity.names import PERSON
-from identity.signing import Signer, verify_envelope
+from identity.signing import Signer
 
 REVIEW_TYPE = "application/vnd.comity.review.v1+json"
 FORMAT = "comity-review-1"
@@ -88,7 +89,8 @@ class Week:
 class Queue:
     """What is to be looked at of a week. `closed`: a later entry is there, so that neither draw nor week changes.
 
-    `head` is the log as of the week's end; `searches` is how many the week had; `sampled` are indexes of inquiries.
+    `head` is the log as of the week's end; `searches` is how many the week had; `sampled` are indexes of inquiries,
+    and `requesters` who asked each of them.
     """
 
     week: Week
@@ -96,11 +98,15 @@ class Queue:
     closed: bool
     searches: int
     sampled: tuple[int, ...]
+    requesters: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reviewed:
-    """One signed review, verified against the log that it is about; `fault` says what is wrong with it, if anything."""
+    """One signed review, verified against the log that it is about; `fault` says what is wrong with it, if anything.
+
+    `own` are the entries drawn that the reviewer asked for: somebody else must look at those.
+    """
 
     index: int
     week: str
@@ -108,6 +114,7 @@ class Reviewed:
     at: str
     looked_at: int
     flagged: tuple[int, ...]
+    own: frozenset[int]
     fault: str
 
 
@@ -135,7 +142,14 @@ def draw(reader: HashReader, week: Week, sample: int, progress: Progress | None 
     head = Checkpoint(origin=signed.origin, size=last, root=then.root())
     asked = list(_searches(reader, first, last))
     drawn = sorted(sorted(asked, key=lambda index: _lot(head, week, index))[:sample])
-    return Queue(week=week, head=head, closed=last < size, searches=len(asked), sampled=tuple(drawn))
+    return Queue(
+        week=week,
+        head=head,
+        closed=last < size,
+        searches=len(asked),
+        sampled=tuple(drawn),
+        requesters=tuple(_requester(decode(index, reader.entry(index))) for index in drawn),
+    )
 
 
 def sign(
@@ -144,11 +158,14 @@ def sign(
     """The entry that says: these were looked at. `watched` came on top of the draw; `flagged` of both need action.
 
     Raises:
-        InvalidInput: the week is not over (WEEK_OPEN); a flagged entry was not looked at, or too many were watched, or
+        InvalidInput: the week is not over (WEEK_OPEN); all that was drawn are the reviewer's own searches
+            (OWN_SEARCHES); a flagged entry was not looked at, or too many were watched, or
             a remark that is no printable line of 500 characters (BAD_REVIEW).
     """
     if not queue.closed:
         raise InvalidInput(f"{queue.week} is not over in this log: its draw may still change", reason="WEEK_OPEN")
+    if queue.sampled and set(queue.requesters) == {reviewer}:
+        raise InvalidInput("these are your own searches: somebody else must look at them", reason="OWN_SEARCHES")
     looked_at = sorted({*queue.sampled, *watched})
     if not set(flagged) <= set(looked_at) or len(watched) > MOST:
         raise InvalidInput("only entries of the queue can be flagged", reason="BAD_REVIEW")
@@ -191,7 +208,7 @@ def reviews_of(
             continue
         statement = _statement(value)
         if statement is None or statement.get("log") == origin:
-            fault = _fault(reader, value, statement, directory, progress)
+            fault, own = _fault(reader, value, statement, directory, progress)
             out.append(
                 Reviewed(
                     index=index,
@@ -200,6 +217,7 @@ def reviews_of(
                     at=value["at"],
                     looked_at=len(value["sampled"]),
                     flagged=tuple(value["flagged"]),
+                    own=own,
                     fault=fault,
                 )
             )
@@ -228,19 +246,21 @@ def _fault(
     statement: dict[str, Any] | None,
     directory: Directory,
     progress: Progress | None,
-) -> str:
-    """What is wrong with a review; empty if it is signed by who it names and is of the week's own draw."""
+) -> tuple[str, frozenset[int]]:
+    """What is wrong with a review, empty if an auditor or supervisor signed it in their own name and it is of the
+    week's own draw; and the entries drawn that are the reviewer's own searches."""
     if statement is None:
-        return "what was signed is no review"
+        return "what was signed is no review", frozenset()
     try:
-        (signer,) = verify_envelope(envelope_of(value), directory, dt.datetime.fromisoformat(value["at"]), kind=PERSON)
-    except (NotAuthentic, InvalidInput, ValueError) as e:
-        return f"its signature does not hold: {e}"
+        signer = overseer(envelope_of(value), directory, dt.datetime.fromisoformat(value["at"]))
+    except (NotAuthentic, InvalidInput) as e:
+        return f"its signature does not hold: {e}", frozenset()
     try:
         again = draw(reader, Week.parse(statement["week"]), len(statement["sampled"]) or 1, progress)
         looked_at = sorted({*statement["sampled"], *statement["watched"]})
     except (ComityError, KeyError, TypeError) as e:
-        return f"its week cannot be drawn again: {e}"
+        return f"its week cannot be drawn again: {e}", frozenset()
+    own = frozenset(i for i, who in zip(again.sampled, again.requesters, strict=True) if who == value["reviewer"])
     expected = {
         "head": {"size": again.head.size, "root": again.head.root.hex()},
         "searches": again.searches,
@@ -248,12 +268,18 @@ def _fault(
         "flagged": value["flagged"],
     }
     if str(signer.spiffe) != value["reviewer"]:
-        return "it is signed by another person than it names"
+        return "it is signed by another person than it names", own
+    if own and own.issuperset(again.sampled):
+        return "every search drawn is the reviewer's own", own
     for name, there in expected.items():
         if statement.get(name) != there:
-            return f"{name} is not what the log gives"
+            return f"{name} is not what the log gives", own
     fits = value["sampled"] == looked_at and value["period"]["begin"] == to_text(again.week.begin)
-    return "" if fits else "the entry says other than what was signed"
+    return "" if fits else "the entry says other than what was signed", own
+
+
+def _requester(value: dict[str, Any]) -> str:
+    return f"spiffe://{value['requester']['agency']}/person/{value['requester']['person']}"
 
 
 def _statement(value: dict[str, Any]) -> dict[str, Any] | None:

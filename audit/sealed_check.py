@@ -1,4 +1,4 @@
-"""Step 8 of a log's verification: what was sealed is there as it was written, or its erasure is recorded.
+"""Step 8 of a log's verification: what was sealed is there as it was written, or its erasure is recorded and done.
 
 Nothing is opened: whoever verifies needs no auditor's key.
 """
@@ -6,25 +6,28 @@ Nothing is opened: whoever verifies needs no auditor's key.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from audit.listing import decode
 from audit.read import LogReader
-from audit.sealed_store import SealedPart
+from audit.sealed_store import EpochKey, SealedPart, epoch_key_id
 from comity.errors import LogFault
 
 # The entries' canonical form was checked before: no string in one holds a bare quote, so this matches the field alone.
-_NAMED = re.compile(rb'"sealed":\{"hash":"([0-9a-f]{64})","key_id":"([0-9a-f]{16})"\}')
-_ERASURE = b'"type":"erasure"'
+_NAMED = re.compile(rb'"sealed":\{"hash":"([0-9a-f]{64})","key_id":"([0-9a-f]{32})"\}')
+Erasures = Sequence[tuple[int, Mapping[str, Any]]]
 
 
-def check_sealed(reader: LogReader) -> int:
+def check_sealed(reader: LogReader, erasures: Erasures) -> int:
     """The number of inquiries that name no sealed part, which is no fault by itself: auditors may have come later.
 
-    Every other's part and its epoch key are what the entry names, or were erased by an entry that says so.
+    Every other's part and its epoch key are what the entry names, or were erased by an entry that says so. `erasures`
+    are all those entries, each with its index.
 
     Raises:
         LogFault: a part is missing (SEALED_MISSING) or another (SEALED_MISMATCH), belongs to no entry (SEALED_STRAY),
-            or was erased without a record (ERASURE_UNRECORDED).
+            was erased without a record (ERASURE_UNRECORDED), or is there though a record says that it was erased
+            (ERASURE_UNDONE).
     """
     keys_used, erased, count, without = set[str](), list[int](), 0, 0
     for index, entry, part in reader.sealed_of_inquiries():
@@ -49,27 +52,39 @@ def check_sealed(reader: LogReader) -> int:
     if missing:
         raise LogFault(f"the epoch key {min(missing)} is gone", reason="SEALED_MISSING")
     gone = {e.key_id for e in epochs if e.erased}
-    if erased or gone:
-        _recorded(reader, erased, gone)
+    for key_id in sorted({e.key_id for e in epochs} - gone):
+        rows = [e for e in epochs if e.key_id == key_id]
+        if {e.month for e in rows} != {rows[0].month} or key_id != _id_of(rows):
+            message = f"what is sealed of the epoch key {key_id[:40]} is not what was written"
+            raise LogFault(message, reason="SEALED_MISMATCH")
+    _recorded(erasures, erased, gone)
+    _done(erasures, set(erased), {e.key_id for e in epochs if not e.erased})
     return without
+
+
+def _id_of(rows: Sequence[EpochKey]) -> str:
+    return epoch_key_id(rows[0].month, [(e.recipient, e.sealed) for e in rows])
 
 
 def _fits(part: SealedPart, key_id: str, hash_: bytes) -> bool:
     return part.key_id == key_id and type(part.part) is bytes and part.hash.hex().encode() == hash_
 
 
-def _recorded(reader: LogReader, erased: list[int], gone: set[str]) -> None:
-    indexes, keys = set[int](), set[str]()
-    for index, entry in reader.forwards(0):
-        if _ERASURE in entry:
-            value = decode(index, entry)
-            if value["type"] == "erasure" and value["scope"] == "epoch":
-                keys.add(value["key_id"])
-            elif value["type"] == "erasure":
-                indexes.update(value["indexes"])
+def _recorded(erasures: Erasures, erased: list[int], gone: set[str]) -> None:
+    keys = {value["key_id"] for _, value in erasures if value["scope"] == "epoch"}
+    indexes = {i for _, value in erasures if value["scope"] == "entry" for i in value["indexes"]}
     for index in erased:
         if index not in indexes:
             message = f"the values of entry {index} were erased, and no entry says so"
             raise LogFault(message, index=index, reason="ERASURE_UNRECORDED")
     if not gone <= keys:
         raise LogFault("an epoch key was erased, and no entry says so", reason="ERASURE_UNRECORDED")
+
+
+def _done(erasures: Erasures, erased: set[int], there: set[str]) -> None:
+    """Whoever puts a copy from before an erasure back under it brings back what nobody may read any more."""
+    for index, value in erasures:
+        kept = value["key_id"] in there if value["scope"] == "epoch" else not erased.issuperset(value["indexes"])
+        if kept:
+            message = f"entry {index} records an erasure, and what it names is there"
+            raise LogFault(message, index=index, reason="ERASURE_UNDONE")

@@ -7,7 +7,7 @@ and leaves an older copy of it behind.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import NamedTuple
@@ -33,8 +33,8 @@ class SealedPart(NamedTuple):
 
     @property
     def hash(self) -> bytes:
-        """What the entry commits to: SHA-256 of the ciphertext."""
-        return sha256(self.part).digest()
+        """What the entry commits to: SHA-256 of the wrapped key and the ciphertext. Noise in place of either shows."""
+        return sha256(self.wrapped + self.part).digest()
 
     @property
     def erased(self) -> bool:
@@ -54,6 +54,14 @@ class EpochKey(NamedTuple):
     def erased(self) -> bool:
         """True if it was overwritten."""
         return not any(self.sealed)
+
+
+def epoch_key_id(month: str, sealed: Iterable[tuple[str, bytes]]) -> str:
+    """The id of the epoch key of `month` that was sealed to these (recipient, bytes), in that order: 32 hex digits.
+
+    It is a hash over them, and entries name it: none can be altered, taken away or added unseen.
+    """
+    return sha256(month.encode() + b"".join(recipient.encode() + data for recipient, data in sealed)).hexdigest()[:32]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,8 +4,8 @@
     wrapped   that key, AES-256-GCM under the epoch key; 12 bytes nonce, then the ciphertext
     epoch     a key of this process and this month, HPKE-sealed to each auditor; its clear form is in memory alone
 
-The entry holds the ciphertext's hash, and the ciphertext is bound to log, entry type and inquiry: neither fits
-elsewhere.
+The entry holds the hash of wrapped key and ciphertext, which are bound to log, entry type and inquiry, and the epoch
+key's id, which is a hash over all that was sealed of it: nothing fits elsewhere, and nothing is altered unseen.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from audit.entry import Draft
 from audit.listing import decode
 from audit.note import Checkpoint, unbase64
 from audit.read import LogReader
-from audit.sealed_store import EpochKey, SealedPart, SealedRows
+from audit.sealed_store import EpochKey, SealedPart, SealedRows, epoch_key_id
 from comity.errors import ComityError, InvalidInput, LogFault, NotAllowed
 from comity.inquiry import Disclosed, Disclosure
 from comity.query import ConvoyQuery, PlateQuery, Query
@@ -106,10 +106,11 @@ class Sealer:
 
     def _begin(self, month: str) -> None:
         key = secrets.token_bytes(32)
-        self._month, self._key_id, self._wraps = month, secrets.token_hex(8), 0
+        info = _epoch_info(self._origin, month)
+        sealed = [(a.id, a.seal(key, info)) for a in self._auditors]
+        self._month, self._key_id, self._wraps = month, epoch_key_id(month, sealed), 0
         self._key = AESGCM(key)
-        info = _epoch_info(self._origin, month, self._key_id)
-        self.unwritten += [EpochKey(self._key_id, month, a.id, a.seal(key, info)) for a in self._auditors]
+        self.unwritten += [EpochKey(self._key_id, month, recipient, data) for recipient, data in sealed]
 
 
 class Unsealer:
@@ -157,7 +158,7 @@ class Unsealer:
                 raise NotAllowed("this entry was not sealed to this key", reason="NOT_FOR_KEY")
             if mine.erased:
                 raise InvalidInput("the values of that month were erased", reason="ERASED")
-            info = _epoch_info(self._origin, mine.month, key_id)
+            info = _epoch_info(self._origin, mine.month)
             self._opened[key_id] = AESGCM(self._key.open(mine.sealed, info))
         return self._opened[key_id]
 
@@ -176,8 +177,8 @@ def _bound(origin: str, kind: str, inquiry_hash: str, key_id: str) -> bytes:
     return "\0".join((FORMAT, origin, kind, inquiry_hash, key_id)).encode()
 
 
-def _epoch_info(origin: str, month: str, key_id: str) -> bytes:
-    return "\0".join((EPOCH_FORMAT, origin, month, key_id)).encode()
+def _epoch_info(origin: str, month: str) -> bytes:
+    return "\0".join((EPOCH_FORMAT, origin, month)).encode()
 
 
 def _encode(disclosures: Sequence[Disclosure]) -> bytes:

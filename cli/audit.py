@@ -13,12 +13,13 @@ from rich.text import Text
 
 from audit import form, listing
 from audit.read import LogReader
+from audit.seen import seen_heads
 from audit.tree import leaf_hash
 from audit.verify import Report, verify
 from cli.audit_day import DAY
 from cli.audit_options import instant
 from cli.audit_pages import INDEX, Page, more, rows_of
-from cli.audit_proofs import COMMANDS
+from cli.audit_proofs import COMMANDS, WITNESSED
 from cli.audit_sealed import COMMANDS as SEALED
 from cli.audit_sealed import Opener, print_told
 from cli.progress import Bar
@@ -136,11 +137,19 @@ def show(log: Path, target: str, unseal: bool, key: Path | None, as_json: bool) 
 @click.option(
     "--anchor", type=FILE, help=f"The federation's certificate; {FEDERATION_FILE} beside the directory if left out."
 )
+@WITNESSED
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-def verify_(log: Path, vkey: Path | None, directory: Path | None, anchor: Path | None, as_json: bool) -> None:
+def verify_(
+    log: Path,
+    vkey: Path | None,
+    directory: Path | None,
+    anchor: Path | None,
+    witnessed: tuple[Path, ...],
+    as_json: bool,
+) -> None:
     """Verify every entry, hash, citation and signature of a log, and name the first fault.
 
-    One log alone cannot show that it was cut back to an older head of its own: its witnesses can.
+    One log alone cannot show that it was cut back to an older head of its own: its witnesses can, with --witnessed.
 
     Example: comity audit verify ./broker --directory ./me/directory.json
 
@@ -148,8 +157,9 @@ def verify_(log: Path, vkey: Path | None, directory: Path | None, anchor: Path |
     """
     known = Directory.load(directory, anchor or directory.with_name(FEDERATION_FILE)) if directory else None
     pinned = files.read(vkey, max_bytes=1024).decode("ascii", errors="replace") if vkey else None
+    seen = [note for path in witnessed for note in seen_heads(path)]
     with Bar("verifying") as bar:
-        report = verify(log, vkey=pinned, directory=known, progress=bar)
+        report = verify(log, vkey=pinned, directory=known, progress=bar, seen=seen)
     if as_json:
         click.echo(orjson.dumps(_report_json(log, report)))
     else:
@@ -199,6 +209,9 @@ def _flat(prefix: str, value: dict[str, Any]) -> list[tuple[str, str]]:
             )
         elif name == "commitments":
             out.append((prefix + name, ", ".join(item) + " (values are not in the log)"))
+        elif name == "peers" and item:
+            heads = (f"{p['origin']} {p['size']} {p['root']}{', with its note' if 'note' in p else ''}" for p in item)
+            out.append((prefix + name, "\n".join(heads)))
         elif isinstance(item, dict) and item:
             out += _flat(f"{prefix}{name}.", item)
         else:
@@ -223,6 +236,7 @@ def _report_json(log: Path, report: Report) -> dict[str, Any]:
         "origin": head.origin if head else None,
         "size": head.size if head else None,
         "root": head.root.hex() if head else None,
+        "seen": report.seen,
         "fault": {"index": fault.index, "sentence": fault.sentence, "reason": fault.reason} if fault else None,
         "warnings": list(report.warnings),
     }

@@ -14,7 +14,7 @@ import orjson
 from google.protobuf.message import DecodeError
 
 from audit import form, tlog_proof
-from audit.cosignature import witness_vkeys
+from audit.cosignature import WitnessKey, witness_vkeys
 from audit.entry import MAX_ENTRY_BYTES
 from audit.evidence import envelope_of
 from audit.export import export
@@ -23,7 +23,8 @@ from audit.listing import decode
 from audit.note import Checkpoint, VerifierKey
 from audit.reconcile import Reconciliation, reconcile
 from audit.sealing import open_auditor_key, unsealed
-from audit.tiles import TileFolder, publish
+from audit.seen import newest_cosigned, seen_heads
+from audit.tiles import COSIGNED, TileFolder, publish, publish_cosigned
 from audit.tlog_proof import TlogProof
 from cli.compose import read_draft
 from cli.progress import Bar
@@ -50,6 +51,12 @@ ANCHOR = click.option(
     "--anchor", type=FILE, help=f"The federation's certificate; {FEDERATION_FILE} beside the directory if left out."
 )
 JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+WITNESSED = click.option(
+    "--witnessed",
+    multiple=True,
+    type=LOG,
+    help="Heads that others saw: a witness's witness.db, or a signed note; may be repeated. Copy them before the log.",
+)
 
 
 @click.command()
@@ -192,7 +199,7 @@ def tiles(
     """Write a log as C2SP tiles into the folder OUT, or bring the tiles there up to date.
 
     Any verifier of C2SP tlog-tiles reads them. OUT shows every entry: keep it as the log. With a directory the keys of
-    the log's witnesses are written too.
+    the log's witnesses are written too, and the newest head that its entries show as cosigned by them.
 
     Example: comity audit tiles ./broker ./tiles --directory ./me/directory.json
 
@@ -210,21 +217,41 @@ def tiles(
     with Bar("writing tiles") as bar:
         done = publish(log, out, vkey=pinned, witnesses=witnesses, rebuild=rebuild, progress=bar)
     head = done.head
+    note = _cosigned(log, known, origin, witnesses) if known is not None and witnesses else b""
+    if note:
+        publish_cosigned(out, head, note)
+    seen = Checkpoint.parse(note).size if note else None
     if as_json:
         said = {"origin": head.origin, "size": head.size, "root": head.root.hex(), "begun_at": done.begun_at}
-        click.echo(orjson.dumps({**said, "files": done.files, "out": str(out)}))
+        click.echo(orjson.dumps({**said, "files": done.files, "cosigned": seen, "out": str(out)}))
     else:
         click.echo(f"{head.origin}: {head.size} entries in {out}; {done.files} tiles written.")
+        if seen is not None:
+            click.echo(f"{COSIGNED}: the first {seen} entries, as witnesses have signed them.")
+
+
+def _cosigned(log: Path, known: Directory, origin: str, witnesses: Sequence[str]) -> bytes:
+    pinned = known.logs[origin]
+    quorum = known.federation.quorum if pinned.program == "broker" else 1
+    keys = [WitnessKey.parse(text) for text in witnesses]
+    with reading(log) as reader:
+        return newest_cosigned(reader, VerifierKey.of(origin, pinned.key), keys, quorum)
 
 
 @click.command("reconcile")
 @click.argument("broker_log", type=LOG)
 @click.argument("node_logs", metavar="NODE_LOG...", type=LOG, nargs=-1, required=True)
+@WITNESSED
 @DIRECTORY
 @ANCHOR
 @JSON
 def reconcile_(
-    broker_log: Path, node_logs: tuple[Path, ...], directory: Path | None, anchor: Path | None, as_json: bool
+    broker_log: Path,
+    node_logs: tuple[Path, ...],
+    witnessed: tuple[Path, ...],
+    directory: Path | None,
+    anchor: Path | None,
+    as_json: bool,
 ) -> None:
     """Compare a broker's log with nodes' logs, and name everything on which they disagree.
 
@@ -234,8 +261,10 @@ def reconcile_(
 
     Exit codes: 0 they agree, 1 discrepancies or a failure, 2 wrong usage.
     """
+    seen = [note for path in witnessed for note in seen_heads(path)]
     with Bar("reading") as bar:
-        result = reconcile(broker_log, node_logs, directory=known_directory(directory, anchor), progress=bar)
+        known = known_directory(directory, anchor)
+        result = reconcile(broker_log, node_logs, directory=known, progress=bar, seen=seen)
     if as_json:
         for d in result.discrepancies:
             click.echo(orjson.dumps({"event": "discrepancy", **dataclasses.asdict(d), "fields": list(d.fields)}))
@@ -337,4 +366,4 @@ def _print(result: Reconciliation) -> None:
     )
     for origin, count in result.unpinned.items():
         if count:
-            out.print(f"{origin}: the last {count} entries are under no head that the other side holds.", style="dim")
+            out.print(f"{origin}: the last {count} entries are under no head that others hold.", style="dim")

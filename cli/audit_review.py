@@ -15,8 +15,9 @@ from audit.entry import Draft
 from audit.hashes import HashReader, reading
 from audit.listing import decode
 from audit.log import DecisionLog
-from audit.note import Checkpoint
-from audit.review import DUE_DAYS, MOST, Queue, Week, draw, reviews_of, sign, weeks_of
+from audit.note import Checkpoint, VerifierKey, verify_checkpoint
+from audit.oversight import overseer
+from audit.review import DUE_DAYS, MOST, REVIEW_TYPE, Queue, Reviewed, Week, draw, reviews_of, sign, weeks_of
 from audit.store import LogFiles
 from audit.watch import Watched, watch
 from cli.audit_proofs import ANCHOR, DIRECTORY, FILE, FOLDER, JSON, LOG, known_directory
@@ -127,12 +128,19 @@ def sign_(
 ) -> None:
     """Sign that you looked at the whole queue of a week, into a log of your own, which is made if it is not there.
 
+    You must be an auditor or a supervisor. Whoever asked a search is not the one who reviews it: of what was drawn,
+    your own are left to somebody else, and a queue of your own searches alone is refused.
+
     Example: comity audit review sign ./broker --week 2026-W05 --reviews ./reviews --identity ./me --flag 1042
 
     Exit codes: 0 signed, 1 failure, 2 wrong usage.
     """
     folder = IdentityFolder.load(identity)
+    # Who may not sign is told now, and not by those who verify it weeks later.
+    own = folder.directory()
+    overseer(folder.signer.sign(REVIEW_TYPE, b""), own, instants.now())
     with reading(log) as reader:
+        _held(reader, own)
         queue, seen = _queue(reader, Week.parse(week), sample, **options)
     watched = sorted({i for f in seen.findings for i in f.indexes})
     if len(watched) > MOST:
@@ -151,11 +159,13 @@ def sign_(
 
 @review.command("weeks")
 @click.argument("log", type=LOG)
-@REVIEWS
+@click.option(
+    "--reviews", type=FOLDER, multiple=True, required=True, help="The folder of a reviewer's own log; may be repeated."
+)
 @DIRECTORY
 @ANCHOR
 @JSON
-def weeks_(log: Path, reviews: Path, directory: Path | None, anchor: Path | None, as_json: bool) -> None:
+def weeks_(log: Path, reviews: tuple[Path, ...], directory: Path | None, anchor: Path | None, as_json: bool) -> None:
     """Show each week of a log: reviewed by whom, due, or overdue a week after its end. Each signature is verified.
 
     Example: comity audit review weeks ./broker --reviews ./reviews --directory directory.json
@@ -165,24 +175,34 @@ def weeks_(log: Path, reviews: Path, directory: Path | None, anchor: Path | None
     known = known_directory(directory, anchor)
     if known is None:
         raise click.UsageError("reviews are verified with --directory")
-    with reading(log) as reader, reading(reviews) as signed, Bar("drawing again") as bar:
+    done: list[Reviewed] = []
+    with reading(log) as reader, Bar("drawing again") as bar:
+        _held(reader, known)
         weeks, newest = weeks_of(reader), reader.head()[0]
-        done = reviews_of(reader, signed, known, bar)
+        for folder in reviews:
+            with reading(folder) as signed:
+                done += reviews_of(reader, signed, known, bar)
     late = any(r.fault for r in done)
     for week in weeks:
         mine = [r for r in done if r.week == str(week)]
         good = [r for r in mine if not r.fault]
-        state = "reviewed" if good else _due(week, instants.now())
+        left = frozenset.intersection(*(r.own for r in good)) if good else frozenset[int]()
+        state = "reviewed" if good and not left else _due(week, instants.now())
         late = late or state == "overdue"
         if as_json:
             each = [{"reviewer": r.reviewer, "at": r.at, "index": r.index, "fault": r.fault} for r in mine]
             flagged = sorted({i for r in good for i in r.flagged})
-            click.echo(orjson.dumps({"week": str(week), "state": state, "flagged": flagged, "reviews": each}))
+            shown = {"week": str(week), "state": state, "flagged": flagged, "own": sorted(left), "reviews": each}
+            click.echo(orjson.dumps(shown))
             continue
         click.echo(f"{week} {state}")
         for r in mine:
             said = f"FAULT: {r.fault}" if r.fault else f"{r.looked_at} entries, {len(r.flagged)} flagged"
             click.echo(f"    {r.at} {plain(r.reviewer)}: {said}")
+        if left:
+            click.echo(
+                f"    entries {', '.join(map(str, sorted(left)))}: own searches, somebody else must look at them"
+            )
     if not as_json and not weeks:
         click.echo(f"The log has {newest} entries: nothing to review.")
     if late:
@@ -209,6 +229,8 @@ def _queue(
     known: Directory | None = known_directory(directory, anchor)
     if key is not None and known is None:
         raise click.UsageError("--key takes --directory: the key of pseudonyms is in it")
+    if known is not None:
+        _held(reader, known)
     with Bar("drawing") as bar:
         queue = draw(reader, week, sample, bar)
     with Bar("watching") as bar:
@@ -216,6 +238,20 @@ def _queue(
         seen = watch(reader, begin=week.begin, end=week.end, zone=zone_of(zone), opened=opened, progress=bar)
     refuse_foreign_key(seen)
     return queue, seen
+
+
+def _held(reader: HashReader, known: Directory) -> None:
+    """Return if the log's head is signed by the key that the directory has for a log of that name, if it names one.
+
+    A review of a log that it does not name is counted for no log that it does: the review says which it is of.
+
+    Raises:
+        LogFault: as `verify_checkpoint`.
+    """
+    note = reader.head()[1]
+    pinned = known.logs.get(origin := Checkpoint.parse(note).origin)
+    if pinned is not None:
+        verify_checkpoint(note, VerifierKey.of(origin, pinned.key))
 
 
 def _due(week: Week, now: dt.datetime) -> str:

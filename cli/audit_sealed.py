@@ -101,13 +101,13 @@ def print_told(told: Told | None) -> None:
 @click.option("--month", default="", metavar="YYYY-MM", help="Everything sealed in that month.")
 @click.option("--reason", required=True, help="The rule or order; it stands in the log for good: no name, no plate.")
 @click.option("--identity", "identity_path", type=click.Path(path_type=Path, file_okay=False), required=True,
-              help="Who erases: a person's identity folder, whose name the log records.")  # fmt: skip
+              help="Who erases and signs for it: an auditor's or a supervisor's identity folder.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def erase_(log: Path, inquiries: tuple[str, ...], month: str, reason: str, identity_path: Path, as_json: bool) -> None:
     """Erase sealed values of a stopped program's log by overwriting their keys. There is no way back.
 
-    The entries stay, every proof holds, and an erasure entry says who erased what, and why. Copies of the log that were
-    made before still hold the keys: erase there too.
+    The entries stay, every proof holds, and an erasure entry, signed, says who erased what, and why. Of a node's log
+    it must be somebody of its own agency. Copies of the log that were made before still hold the keys: erase there too.
 
     Example: comity audit erase ./broker --month 2026-01 --reason retention-2-years --identity ./me
 
@@ -117,10 +117,18 @@ def erase_(log: Path, inquiries: tuple[str, ...], month: str, reason: str, ident
         raise click.UsageError("name either --inquiry or --month")
     if not all(map(form.inquiry_id, inquiries)):
         raise click.BadParameter("must be an inquiry's id", param_hint="--inquiry")
-    who = IdentityFolder.load(identity_path).spiffe
-    if who.kind != "person":
+    who = IdentityFolder.load(identity_path)
+    if who.spiffe.kind != "person":
         raise click.BadParameter("must be a person's", param_hint="--identity")
-    done = erase(log, inquiries=inquiries, month=month, requested_by=str(who), rule=reason, clock=instants.now)
+    done = erase(
+        log,
+        inquiries=inquiries,
+        month=month,
+        signer=who.signer,
+        directory=who.directory(),
+        rule=reason,
+        clock=instants.now,
+    )
     if as_json:
         said = {"entries": done.entries, "keys": done.keys, "index": done.first_index, "size": done.head.size}
         click.echo(orjson.dumps(said))

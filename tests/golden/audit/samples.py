@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from audit import entry
 from audit.entry import Draft, Stamp, seal
+from audit.erasure_record import ERASURE_TYPE, statement
 from audit.note import Checkpoint, VerifierKey
 from audit.tree import Tree, leaf_hash
 from comity import commitment
@@ -122,6 +123,21 @@ DRAFTS: dict[str, Draft] = {
         indexes=[],
         requested_by="spiffe://us-ca-alder-pd/person/a-lind",
         rule="retention",
+        envelope=Envelope(
+            payload_type=ERASURE_TYPE,
+            payload=statement(
+                ORIGIN,
+                {
+                    "scope": "epoch",
+                    "epoch": "2029-05",
+                    "key_id": "2029-05/1",
+                    "indexes": [],
+                    "requested_by": "spiffe://us-ca-alder-pd/person/a-lind",
+                    "rule": "retention",
+                },
+            ),
+            signatures=ENVELOPE.signatures[:1],
+        ),
     ),
     "review": entry.review_entry(
         reviewer="spiffe://us-ca-alder-pd/person/a-lind",

@@ -18,13 +18,17 @@ from comity.envelope import INQUIRY_TYPE, Envelope
 from comity.inquiry import Disclosure, Inquiry
 from comity.query import PlateQuery
 
-MONTH, KEY_ID = "2030-05", "0123456789abcdef"
+MONTH = "2030-05"
 AUDITOR = X25519PrivateKey.from_private_bytes(bytes(range(1, 33)))
 EPOCH_KEY, ENTRY_KEY = bytes([7] * 32), bytes([9] * 32)
 # The encapsulation is random: these bytes were made once, and must open for good.
 SEALED_EPOCH_KEY = (
-    "l0iJWAfEiiVigFE+IQC0Uh+eOKAgosh4gIERDj5QIxmJgjgImcpQLtwsl4sJwsflDXC7+cQHf/1lKUuwx9a9C91Vx0oLKzCkHI7zdWRkpaw="
+    "waSfh2P0IysI4850Vw1QSfI3KjoCazN8Q9pk500hfB7sedRzJztMduRWhBa3mRkATobb4N5k1F9N1fp4/rn/81Rjb1ph23/03+FR7Ssfgbg="
 )
+KEY_ID = sha256(
+    MONTH.encode() + sha256(AUDITOR.public_key().public_bytes_raw()).hexdigest()[:16].encode()
+    + base64.b64decode(SEALED_EPOCH_KEY)
+).hexdigest()[:32]  # fmt: skip
 
 
 def values(salt: bytes) -> tuple[Disclosure, ...]:

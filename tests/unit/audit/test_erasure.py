@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import datetime as dt
+import functools
 import shutil
+import sqlite3
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from audit.entry import erasure_entry
+from audit.entry import Draft, envelope_json
 from audit.erasure import erase
+from audit.erasure_record import ERASURE_TYPE, signed_erasure, statement
 from audit.hashes import hashes_of_log, reading
 from audit.log import DecisionLog
 from audit.note import Checkpoint, VerifierKey, verify_checkpoint
@@ -23,11 +31,43 @@ from audit.tlog_proof import find_decision, prove
 from audit.verify import verify
 from comity.errors import ComityError, ConfigError, Unavailable
 from identity.auditors import AuditorKey
+from identity.directory import Directory, LogKey
+from identity.signing import Signer
 from tests.unit.audit import sample, sealed
 from tests.unit.audit.sample import HandClock
+from tests.unit.identity.world import ALDER, BRAZOS, NOW, World, name
 
 WHO = "spiffe://us-ca-alder-pd/person/records-1"
 WHY = "retention schedule, two years"
+_AUTHORITIES = tempfile.TemporaryDirectory()
+
+
+@functools.cache
+def world() -> World:
+    return World.make(Path(_AUTHORITIES.name), NOW)
+
+
+@functools.cache
+def officer(id_: str = "records-1", role: str = "supervisor", agency: str = ALDER) -> Signer:
+    authority = world().alder if agency == ALDER else world().brazos
+    return world().signer(authority, name(agency, "person", id_), role=role, ttl=dt.timedelta(days=90))
+
+
+@functools.cache
+def directory() -> Directory:
+    return world().directory()
+
+
+def by(**changes: Any) -> dict[str, Any]:
+    """Who erases and why."""
+    return {"signer": officer(), "directory": directory(), "rule": WHY} | changes
+
+
+def recorded(key_id: str, *indexes: int) -> Draft:
+    """The entry that says so."""
+    return signed_erasure(
+        sample.ORIGIN, officer(), epoch="2030-05", key_id=key_id, indexes=indexes, requested_by=WHO, rule=WHY
+    )
 
 
 async def log_of_three(folder: Path, clock: HandClock | None = None) -> tuple[AuditorKey, list[str]]:
@@ -56,7 +96,7 @@ def plates(folder: Path, key: AuditorKey) -> list[str]:
 
 async def run(folder: Path, clock: HandClock, **what: Any) -> None:
     """Erase, on a thread of its own: the command has no event loop around it."""
-    await asyncio.to_thread(erase, folder, clock=clock, **({"requested_by": WHO, "rule": WHY} | what))
+    await asyncio.to_thread(erase, folder, clock=clock, **(by() | what))
 
 
 async def test_one_inquirys_values_are_gone_and_the_others_are_not(tmp_path: Path) -> None:
@@ -161,7 +201,7 @@ async def test_a_writer_that_records_the_erasure_of_its_own_key_seals_under_a_ne
     with DecisionLog.open(tmp_path, clock=clock, auditors=[first]) as log:
         await log.append([sealed.asked(sealed.values())])
         (epoch,) = sealed.rows(tmp_path, "epoch")
-        await log.append([erasure_entry(epoch="2030-05", key_id=epoch[1], indexes=[], requested_by=WHO, rule=WHY)])
+        await log.append([recorded(epoch[1])])
         await log.append([sealed.asked(sealed.values())])
     with LogReader.open(tmp_path) as reader:
         assert unsealed(reader, 2, key).plate == sealed.PLATE
@@ -180,7 +220,7 @@ async def test_an_erasure_that_was_cut_off_after_its_commit_is_finished_by_runni
     with DecisionLog.open(live, clock=clock, auditors=[first]) as log:
         await log.append([draft])
         (part,) = sealed.rows(live, "sealed")
-        await log.append([erasure_entry(epoch="2030-05", key_id=part[1], indexes=[0], requested_by=WHO, rule=WHY)])
+        await log.append([recorded(part[1], 0)])
         shutil.copytree(live, killed)
     assert sealed.files_with(killed, part[2:]) == ["log.db-wal"]
     with pytest.raises(ComityError) as again:
@@ -202,7 +242,7 @@ def test_an_erasure_is_refused_that_names(three: Path, what: dict[str, Any], rea
     with LogReader.open(three) as reader:
         before = reader.head()
     with pytest.raises(ComityError) as refused:
-        erase(three, clock=HandClock(), **({"requested_by": WHO, "rule": WHY} | what))
+        erase(three, clock=HandClock(), **(by() | what))
     assert refused.value.reason == reason
     with LogReader.open(three) as reader:
         assert reader.head() == before
@@ -221,7 +261,7 @@ async def test_a_second_erasure_of_the_same_says_that_it_was_done(tmp_path: Path
 
 def test_a_log_whose_program_runs_is_not_erased(three: Path) -> None:
     with DecisionLog.open(three, clock=HandClock()), pytest.raises(ConfigError) as refused:
-        erase(three, month="2030-05", requested_by=WHO, rule=WHY, clock=HandClock())
+        erase(three, month="2030-05", **by(), clock=HandClock())
     assert refused.value.reason == "LOG_IN_USE"
 
 
@@ -231,13 +271,111 @@ def test_an_erasure_says_so_while_a_reader_keeps_the_journal_alive_and_ends_when
     with LogReader(LogFiles.locate(three), live=True) as reader:
         reader.head()
         with pytest.raises(Unavailable) as unfinished:
-            erase(three, month="2030-05", requested_by=WHO, rule=WHY, clock=clock)
+            erase(three, month="2030-05", **by(), clock=clock)
     assert unfinished.value.reason == "ERASURE_UNFINISHED"
     with pytest.raises(ComityError) as again:
-        erase(three, month="2030-05", requested_by=WHO, rule=WHY, clock=clock)
+        erase(three, month="2030-05", **by(), clock=clock)
     assert again.value.reason == "ERASED"
     assert not (three / "log.db-wal").exists()
     assert verify(three).fault is None
+
+
+# --- signed, and by whom ----------------------------------------------------------------------------------------------
+
+
+def node_log(folder: Path) -> Directory:
+    """The directory pins the log's key as that of a node at Alder."""
+    with LogReader.open(folder) as reader:
+        key = VerifierKey.parse(reader.vkey_text() or "")
+    public = Ed25519PublicKey.from_public_bytes(key.key)
+    return world().directory(logs=[LogKey(origin=key.name, key=public, program="node", id="alder-1")])
+
+
+@pytest.mark.parametrize(
+    ("who", "reason"),
+    [
+        pytest.param({"id_": "t-reyes", "role": "investigator"}, "WRONG_ROLE", id="an investigator"),
+        pytest.param({"id_": "b-ortiz", "agency": BRAZOS}, "WRONG_AGENCY", id="a supervisor of another agency"),
+    ],
+)
+def test_who_may_not_erase_a_nodes_values_is_refused(three: Path, who: dict[str, str], reason: str) -> None:
+    known = node_log(three)
+    with pytest.raises(ComityError) as refused:
+        erase(three, clock=HandClock(), month="2030-05", **by(signer=officer(**who), directory=known))
+    assert refused.value.reason == reason
+    with LogReader.open(three) as reader:
+        assert (reader.head()[0], any(e.erased for e in reader.epoch_keys())) == (6, False)
+
+
+async def plain_log(folder: Path) -> tuple[str, Directory]:
+    """A log of one really signed inquiry with its values sealed; its epoch key's id, and the directory."""
+    _, first = sealed.auditor()
+    values = sealed.values(order="")
+    person = world().person()
+    commitments: dict[str, Any] = {f"{d.label}_commitment": d.commitment for d in values}
+    _, draft, _ = sample.asked(person, **commitments)
+    await sealed.write(folder, [first], [[dataclasses.replace(draft, clear=values)]])
+    return sealed.rows(folder, "epoch")[0][1], node_log(folder)
+
+
+def forged(
+    key_id: str, signer: Signer, other: dict[str, Any] | None = None, origin: str = sample.ORIGIN, who: str = WHO
+) -> Draft:
+    """An erasure entry signed by `signer`; `other` fields are signed, and not what the entry shows."""
+    draft = signed_erasure(
+        sample.ORIGIN, signer, epoch="2030-05", key_id=key_id, indexes=(), requested_by=who, rule=WHY
+    )
+    envelope = signer.sign(ERASURE_TYPE, statement(origin, draft.body | (other or {})))
+    return Draft("erasure", draft.body | {"envelope": envelope_json(envelope)})
+
+
+FORGED: dict[str, tuple[str, Callable[[str], Draft]]] = {
+    "signed by who may": ("", lambda k: forged(k, officer())),
+    "signed by an investigator": (
+        "BAD_SIGNATURES",
+        lambda k: forged(k, officer("t-reyes", "investigator"), {}, who=f"spiffe://{ALDER}/person/t-reyes"),
+    ),
+    "signed by somebody of another agency": (
+        "BAD_SIGNATURES",
+        lambda k: forged(k, officer("b-ortiz", agency=BRAZOS), {}, who=f"spiffe://{BRAZOS}/person/b-ortiz"),
+    ),
+    "in another person's name": ("BAD_SIGNATURES", lambda k: forged(k, officer("x-moss"))),
+    "signed for another reason": ("FIELD_DIFFERS", lambda k: forged(k, officer(), {"rule": "another"})),
+    "signed for another key": ("FIELD_DIFFERS", lambda k: forged(k, officer(), {"key_id": "0" * 16})),
+    "signed for another log": ("FIELD_DIFFERS", lambda k: forged(k, officer(), {}, "node.example/log")),
+}
+
+
+@pytest.mark.parametrize(("reason", "forge"), FORGED.values(), ids=FORGED)
+async def test_an_erasure_is_held_against_what_an_entitled_person_signed(
+    tmp_path: Path, reason: str, forge: Callable[[str], Draft]
+) -> None:
+    key_id, known = await plain_log(tmp_path)
+    with DecisionLog.open(tmp_path, clock=HandClock()) as log:
+        await log.append([forge(key_id)])
+    report = verify(tmp_path, directory=known)
+    assert (report.fault.reason if report.fault else "") == reason
+
+
+async def test_an_erasure_that_was_undone_from_an_older_copy_is_found(tmp_path: Path) -> None:
+    for what in ({"month": "2030-05"}, {"inquiries": None}):
+        folder = tmp_path / next(iter(what))
+        folder.mkdir()
+        clock = HandClock()
+        _, ids = await log_of_three(folder, clock)
+        before = {table: sealed.rows(folder, table) for table in ("epoch", "sealed")}
+        await run(folder, clock, **({"inquiries": [ids[1]]} if "inquiries" in what else what))
+        assert verify(folder).fault is None
+        with sqlite3.connect(folder / "log.db") as db:
+            db.executemany("UPDATE epoch SET sealed = ? WHERE n = ?", [(row[-1], row[0]) for row in before["epoch"]])
+            db.executemany(
+                "UPDATE sealed SET wrapped = ?, part = ? WHERE idx = ?",
+                [(*row[2:], row[0]) for row in before["sealed"]],
+            )
+        db.close()
+        fault = verify(folder).fault
+        assert fault is not None
+        assert (fault.index, fault.reason) == (6, "ERASURE_UNDONE")
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import dataclasses
 import datetime as dt
 import json
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,12 +25,14 @@ from audit.review import MOST, REVIEW_TYPE, Queue, Reviewed, Week, draw, reviews
 from audit.verify import verify
 from cli.audit import audit
 from comity import jcs
+from comity.envelope import INQUIRY_TYPE, Envelope
 from comity.errors import InvalidInput, LogFault
 from comity.instants import to_text
-from identity.directory import Directory
+from identity.directory import Directory, LogKey
 from identity.folder import IdentityFolder
 from identity.signing import Signer
-from tests.unit.audit.sample import START, Forger, HandClock, tamper, unsigned
+from tests.golden.audit import samples
+from tests.unit.audit.sample import ORIGIN, START, Forger, HandClock, inquiry, inquiry_draft, tamper, unsigned
 from tests.unit.identity.world import ALDER, NOW, World, name
 
 WEEK = Week.parse("2030-W17")  # 22 to 28 April
@@ -223,7 +227,7 @@ def test_a_review_in_another_persons_name_or_out_of_date_is_at_fault(
     tmp_path: Path, signer: Signer, directory: Directory
 ) -> None:
     folder = log(tmp_path / "log")
-    other = sign(drawn(folder), signer, f"spiffe://{ALDER}/person/t-reyes", watched=(), flagged=(), remark="")
+    other = sign(drawn(folder), signer, f"spiffe://{ALDER}/person/s-okafor", watched=(), flagged=(), remark="")
     (found,) = verified(folder, kept(tmp_path / "one", other), directory)
     assert "another person" in found.fault
     mine = sign(drawn(folder), signer, AUDITOR, watched=(), flagged=(), remark="")
@@ -241,6 +245,55 @@ def test_a_review_of_another_log_is_none_of_this_one(tmp_path: Path, signer: Sig
 
 
 # --- the command ------------------------------------------------------------------------------------------------------
+
+
+# --- by whom ----------------------------------------------------------------------------------------------------------
+
+
+def by_several(folder: Path, *people: str) -> Path:
+    """A week in which these people searched in turn, twenty searches in all, and it is over."""
+    folder.mkdir(parents=True)
+    forger = Forger(folder)
+    for n in range(20):
+        made = inquiry(requester=f"spiffe://{ALDER}/person/{people[n % len(people)]}")
+        envelope = Envelope(
+            payload_type=INQUIRY_TYPE, payload=made.encode(), signatures=(samples.ENVELOPE.signatures[0],)
+        )
+        forger.add(inquiry_draft(made, envelope), at=to_text(WEEK.begin + dt.timedelta(hours=n)))
+    return forger.add(START, at=to_text(WEEK.end)).write()
+
+
+def test_nobody_signs_for_a_queue_of_only_own_searches(tmp_path: Path, signer: Signer, directory: Directory) -> None:
+    folder = by_several(tmp_path / "log", "a-lind")
+    queue = drawn(folder)
+    with pytest.raises(InvalidInput) as refused:
+        sign(queue, signer, AUDITOR, watched=(), flagged=(), remark="")
+    assert refused.value.reason == "OWN_SEARCHES"
+    forged = sign(dataclasses.replace(queue, requesters=()), signer, AUDITOR, watched=(), flagged=(), remark="")
+    (found,) = verified(folder, kept(tmp_path / "reviews", forged), directory)
+    assert "reviewer's own" in found.fault
+
+
+def test_own_searches_among_others_are_named_for_somebody_else_to_look_at(
+    tmp_path: Path, signer: Signer, directory: Directory
+) -> None:
+    folder = by_several(tmp_path / "log", "a-lind", "t-reyes")
+    queue = drawn(folder, MOST)
+    reviews = kept(tmp_path / "reviews", sign(queue, signer, AUDITOR, watched=(), flagged=(), remark=""))
+    (found,) = verified(folder, reviews, directory)
+    assert (found.fault, len(found.own)) == ("", 10)
+    with reading(folder) as reader:
+        assert {decode(i, reader.entry(i))["requester"]["person"] for i in found.own} == {"a-lind"}
+
+
+def test_a_review_by_whom_the_directory_names_no_auditor_or_supervisor_is_at_fault(
+    tmp_path: Path, world: World, directory: Directory
+) -> None:
+    folder, who = log(tmp_path / "log"), f"spiffe://{ALDER}/person/x-moss"
+    clerk = world.signer(world.alder, name(ALDER, "person", "x-moss"), role="investigator")
+    forged = sign(drawn(folder), clerk, who, watched=(), flagged=(), remark="")
+    (found,) = verified(folder, kept(tmp_path / "reviews", forged), directory)
+    assert "x-moss is investigator: this is for an auditor or a supervisor" in found.fault
 
 
 def run(*arguments: object) -> Result:
@@ -271,6 +324,45 @@ def test_the_week_is_drawn_signed_and_shown_as_reviewed(tmp_path: Path, me: Iden
     assert "5 entries, 1 flagged" in shown.output
     as_json = run("weeks", folder, "--reviews", reviews, "--directory", me.directory_path, "--json").output
     assert [json.loads(x)["state"] for x in as_json.splitlines()][1] == "reviewed"
+
+
+def test_an_investigator_is_told_at_once_that_they_sign_no_review(tmp_path: Path) -> None:
+    today = World.make(tmp_path / "today", dt.datetime.now(dt.UTC).replace(microsecond=0))
+    who = name(ALDER, "person", "x-moss")
+    clerk = today.folder(today.alder, who, today.signed_directory(), role="investigator")
+    refused = run("sign", log(tmp_path / "log"), "--week", WEEK, "--reviews", tmp_path / "r", "--identity", clerk.path)
+    assert getattr(refused.exception, "reason", "") == "WRONG_ROLE"
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_week_is_reviewed_once_somebody_else_looked_at_the_reviewers_own_searches(tmp_path: Path) -> None:
+    folder = by_several(tmp_path / "log", "a-lind", "t-reyes")
+    today = World.make(tmp_path / "today", dt.datetime.now(dt.UTC).replace(microsecond=0))
+    first, second = (
+        today.folder(today.alder, name(ALDER, "person", who), today.signed_directory(), role="supervisor")
+        for who in ("a-lind", "s-okafor")
+    )
+    logs: list[object] = []
+    for who, state in ((first, "open"), (second, "reviewed")):
+        reviews = tmp_path / who.spiffe.id
+        assert run("sign", folder, "--week", WEEK, "--reviews", reviews, "--identity", who.path).exit_code == 0
+        logs += ["--reviews", reviews]
+        shown = run("weeks", folder, *logs, "--directory", who.directory_path)
+        assert f"{WEEK} {state}" in shown.output
+        assert ("somebody else must look at them" in shown.output) is (state == "open")
+
+
+def test_a_log_that_another_key_signed_than_the_directorys_is_neither_drawn_nor_counted(
+    tmp_path: Path, me: IdentityFolder
+) -> None:
+    folder = log(tmp_path / "log")
+    today = World.make(tmp_path / "today", dt.datetime.now(dt.UTC).replace(microsecond=0))
+    other = LogKey(origin=ORIGIN, key=Ed25519PrivateKey.generate().public_key(), program="broker", id="b1")
+    who = name(ALDER, "person", "a-lind")
+    mine = today.folder(today.alder, who, today.signed_directory(logs=[other]), role="supervisor").directory_path
+    assert run("sign", folder, "--week", WEEK, "--reviews", tmp_path / "r", "--identity", me.path).exit_code == 0
+    for command in (("queue", folder, "--week", WEEK), ("weeks", folder, "--reviews", tmp_path / "r")):
+        assert getattr(run(*command, "--directory", mine).exception, "reason", "") == "NOT_SIGNED"
 
 
 def test_weeks_that_nobody_signed_are_overdue_a_week_after_their_end(tmp_path: Path, me: IdentityFolder) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from pathlib import Path
 from typing import Any
@@ -52,9 +53,10 @@ async def log(tmp_path: Path) -> Log:
 
 @pytest.fixture(scope="module")
 def officer(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A person's identity folder."""
-    world = World.make(tmp_path_factory.mktemp("world"))
-    return world.folder(world.alder, name(ALDER, "person", "records-1"), role="investigator").path
+    """A supervisor's identity folder, of today: the command asks the machine for the time."""
+    world = World.make(tmp_path_factory.mktemp("world"), dt.datetime.now(dt.UTC).replace(microsecond=0))
+    who = name(ALDER, "person", "records-1")
+    return world.folder(world.alder, who, world.signed_directory(), role="supervisor").path
 
 
 def test_unsealed_values_are_marked_as_unsealed(log: Log) -> None:

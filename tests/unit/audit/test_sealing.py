@@ -193,6 +193,23 @@ TAMPERED: dict[str, tuple[str, tuple[str, ...]]] = {
         ("UPDATE sealed SET part = randomblob(length(part)) WHERE idx = 0",),
     ),
     "a part is under another key's name": ("SEALED_MISMATCH", ("UPDATE sealed SET key_id = '0123456789abcdef'",)),
+    "a wrapped key is noise": ("SEALED_MISMATCH", ("UPDATE sealed SET wrapped = randomblob(60) WHERE idx = 0",)),
+    "a wrapped key is another entry's": (
+        "SEALED_MISMATCH",
+        ("UPDATE sealed SET wrapped = (SELECT wrapped FROM sealed s WHERE s.idx = 1) WHERE idx = 0",),
+    ),
+    "the epoch's key is noise": ("SEALED_MISMATCH", ("UPDATE epoch SET sealed = randomblob(80)",)),
+    "the epoch's key is noise for one auditor": (
+        "SEALED_MISMATCH",
+        ("UPDATE epoch SET sealed = randomblob(80) WHERE n = 1",),
+    ),
+    "the epoch's key was cut short": ("SEALED_MISMATCH", ("UPDATE epoch SET sealed = substr(sealed, 1, 10)",)),
+    "the epoch's key is gone for one auditor": ("SEALED_MISMATCH", ("DELETE FROM epoch WHERE n = 2",)),
+    "the epoch's key is sealed to one more": (
+        "SEALED_MISMATCH",
+        ("INSERT INTO epoch SELECT 9, key_id, month, 'ffffffffffffffff', randomblob(80) FROM epoch WHERE n = 1",),
+    ),
+    "the epoch's key is of another month": ("SEALED_MISMATCH", ("UPDATE epoch SET month = '2031-01'",)),
     "a part is gone": ("SEALED_MISSING", ("DELETE FROM sealed WHERE idx = 0",)),
     "the epoch's key is gone": ("SEALED_MISSING", ("DELETE FROM epoch",)),
     "a part belongs to no entry": (
@@ -214,8 +231,8 @@ TAMPERED: dict[str, tuple[str, tuple[str, ...]]] = {
 async def test_verification_finds_without_any_key_that(
     tmp_path: Path, reason: str, statements: tuple[str, ...]
 ) -> None:
-    _, first = sealed.auditor()
-    await sealed.write(tmp_path, [first], [[sealed.asked(sealed.values())], [sealed.asked(sealed.values())]])
+    (_, first), (_, second) = sealed.auditor(), sealed.auditor("auditor-2")
+    await sealed.write(tmp_path, [first, second], [[sealed.asked(sealed.values())], [sealed.asked(sealed.values())]])
     sample.tamper(tmp_path, *statements)
     fault = verify(tmp_path).fault
     assert fault is not None
@@ -330,7 +347,7 @@ def test_the_golden_sealed_part_opens_with_its_auditors_key() -> None:
 
 def test_the_golden_epoch_key_opens_by_the_steps_of_rfc_9180() -> None:
     epoch = GoldenReader().sample["epoch"]
-    info = "\0".join(("comity-epoch-key-1", samples.ORIGIN, epoch["month"], epoch["key_id"])).encode()
+    info = "\0".join(("comity-epoch-key-1", samples.ORIGIN, epoch["month"])).encode()
     assert hpke_open(b64decode(epoch["sealed"]), AUDITOR, info) == EPOCH_KEY
 
 
