@@ -10,7 +10,7 @@ PACKAGES := comity policies audit identity broker node cli
 UV := UV_NO_CONFIG=1 UV_PYTHON_DOWNLOADS=never $(BIN)/uv --quiet --system-certs
 
 .DEFAULT_GOAL := help
-.PHONY: help setup protos protos-check image lock fmt lint types imports docs audit-deps test check bench wheel demo soak conformance clean
+.PHONY: help setup protos protos-check image lock fmt lint types imports docs audit-deps test check bench verifier wheel demo soak conformance clean
 
 help:  ## What can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -86,6 +86,14 @@ soak: setup  ## The long runs
 conformance: setup  ## Public proof vectors: VECTORS=DIR
 	@test -n "$(VECTORS)" || { echo "name their folder: make conformance VECTORS=DIR"; exit 1; }
 	VECTORS="$(VECTORS)" $(BIN)/python -m pytest -q tests/conformance
+
+# Offline: the packages' source ships with the Go toolchain, which is among the development dependencies.
+verifier: setup  ## Build .venv/verifier/verify, which checks published logs with Go's own packages
+	@go=$$($(BIN)/python -c 'import go; print(go.__path__[0])') && mod=$(VENV)/verifier/mod && rm -rf $(VENV)/verifier && \
+	mkdir -p $$mod/sumdb && cp tests/go/verify.go tests/go/go.mod $(VENV)/verifier && \
+	cp -r $$go/src/cmd/vendor/golang.org/x/mod/sumdb/{note,tlog} $$mod/sumdb && \
+	printf 'module golang.org/x/mod\n\ngo 1.24\n' > $$mod/go.mod && cd $(VENV)/verifier && \
+	GOROOT=$$go GOPROXY=off GOFLAGS=-mod=mod GOTOOLCHAIN=local CGO_ENABLED=0 $$go/bin/go build -o verify .
 
 wheel: setup  ## Build the wheel into dist
 	$(BIN)/python -m hatchling build -t wheel

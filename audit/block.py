@@ -51,6 +51,14 @@ class Asked:
 
 
 @dataclass(slots=True, kw_only=True)
+class Erased:
+    """An erasure is recorded at `index`; what was signed is not held against it yet."""
+
+    index: int
+    entry: bytes
+
+
+@dataclass(slots=True, kw_only=True)
 class Said:
     """Decisions or outcomes that cite one inquiry: of which nodes, and where each stands."""
 
@@ -72,7 +80,7 @@ class Block:
     first: int
     count: int = 0
     edge: list[tuple[bytes, int]] = field(default_factory=list)
-    events: list[Commit | Asked | Said] = field(default_factory=list)
+    events: list[Commit | Asked | Erased | Said] = field(default_factory=list)
     fault: tuple[int, str, str] | None = None
     behind: int = 0
 
@@ -125,6 +133,8 @@ class _Looking:
                 self.asked(index, entry, value)
             elif kind == "receipt" and value is not None:
                 _check_receipt(index, value)
+            elif kind == "erasure":
+                self.block.events.append(Erased(index=index, entry=entry))
             elif node and inquiry_hash:
                 said = self.said
                 if said.inquiry_hash != inquiry_hash or said.inquiry_id != inquiry_id or said.kind != kind:

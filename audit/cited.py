@@ -110,7 +110,7 @@ class Citations:
             verify_checkpoint(note, VerifierKey.of(origin, log.key))
         except LogFault as e:
             raise LogFault(f"entry {index} cites a head: {e}", index=index, reason="BAD_PEER") from None
-        witnesses = self._of_brokers if log.program == "broker" else self._of_nodes
+        witnesses = self._of_brokers if log.program == "broker" else {**self._of_nodes, **self._of_brokers}
         try:
             seen = cosignatures(note, witnesses.values())
         except LogFault as e:

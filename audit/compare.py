@@ -320,6 +320,27 @@ def compare_order(broker: Side, nodes: Mapping[str, Side], result: Reconciliatio
             moved_by, last = now - was, max(last, now)
 
 
+def compare_cited(nodes: Mapping[str, Side], result: Reconciliation) -> None:
+    """Step 2, heads that nodes have cosigned of one another: of those broken by one change, the first."""
+    for name, subject in nodes.items():
+        held = sorted(
+            (h.size, h.root, other)
+            for other, side in nodes.items()
+            if side is not subject
+            for h in side.held
+            if h.origin == subject.origin and not h.key
+        )
+        broken = [(size, other) for size, root, other in held if subject.roots.get(size) != root]
+        if broken:
+            size, other = broken[0]
+            sentence = f"{other} has seen another head of {size} entries of {subject.origin} than it has"
+            result.discrepancies.append(
+                Discrepancy(
+                    kind=Kind.RECEIPT_NOT_HONOURED, sentence=sentence, node=name, node_index=size - 1, count=len(broken)
+                )
+            )
+
+
 def _signed(note: bytes, key: VerifierKey) -> bool:
     try:
         verify_checkpoint(note, key)

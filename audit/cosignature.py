@@ -10,6 +10,7 @@ import datetime as dt
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -147,12 +148,33 @@ def witnesses_of_nodes(directory: Directory) -> Mapping[str, WitnessKey]:
     }
 
 
+def other_witnesses(directory: Directory) -> Mapping[str, str]:
+    """Node id -> the one node that witnesses its log besides the brokers: of another agency, where there is one.
+
+    Everybody works out the same from one directory; a node that joins changes nobody else's.
+    """
+    nodes, found = directory.federation.nodes, {}
+    for node in sorted({log.id for log in directory.logs.values() if log.program == "node"}):
+        others = [w for w in sorted(witnesses_of_brokers(directory)) if w != node]
+        foreign = [w for w in others if nodes[w].agency != nodes[node].agency] or others
+        if foreign:
+            found[node] = foreign[int.from_bytes(sha256(node.encode()).digest()[:8]) % len(foreign)]
+    return found
+
+
+def witnesses_of_node(directory: Directory, node: str) -> Mapping[str, WitnessKey]:
+    """Who -> key, of each witness of that node's log: the brokers, and the one other node."""
+    other = other_witnesses(directory).get(node)
+    also = {other: witnesses_of_brokers(directory)[other]} if other else {}
+    return {**witnesses_of_nodes(directory), **also}
+
+
 def witness_vkeys(directory: Directory, origin: str) -> list[str]:
     """The verifier keys of that log's witnesses, as text; none if the directory does not name the log."""
     log = directory.logs.get(origin)
     if log is None:
         return []
-    known = witnesses_of_brokers(directory) if log.program == "broker" else witnesses_of_nodes(directory)
+    known = witnesses_of_brokers(directory) if log.program == "broker" else witnesses_of_node(directory, log.id)
     return [str(key) for key in known.values()]
 
 

@@ -291,10 +291,13 @@ def purge_entry(*, node: str, rows: int, begin: dt.datetime, end: dt.datetime, r
     return Draft("purge", {"node": node, "rows": rows, "span": span, "rule": rule, "digest": digest.hex()})
 
 
-def erasure_entry(*, epoch: str, key_id: str, indexes: Sequence[int], requested_by: str, rule: str) -> Draft:
+def erasure_entry(
+    *, epoch: str, key_id: str, indexes: Sequence[int], requested_by: str, rule: str, envelope: Envelope
+) -> Draft:
     """Keys deleted, so that sealed values cannot be read any more: of those entries, or of the month if none is named.
 
-    `epoch` is the key's month, YYYY-MM. The entries themselves and their proofs stay.
+    `epoch` is the key's month, YYYY-MM; `envelope` is what `requested_by` signed. The entries themselves and their
+    proofs stay.
 
     Raises:
         InvalidInput: BAD_ENTRY.
@@ -308,6 +311,7 @@ def erasure_entry(*, epoch: str, key_id: str, indexes: Sequence[int], requested_
             "indexes": list(indexes),
             "requested_by": requested_by,
             "rule": rule,
+            "envelope": envelope_json(envelope),
         },
     )
 

@@ -184,7 +184,7 @@ reference = text("[!-~]{1,200}")  # an id that another part made up
 code = text("[A-Z][A-Z0-9_]{0,63}")
 maybe_code = text("([A-Z][A-Z0-9_]{0,63})?")
 hash_hex = text("[0-9a-f]{64}")
-sealing_key_id = text("[0-9a-f]{16}")
+sealing_key_id = text("[0-9a-f]{32}")
 month = text("20[0-9]{2}-(0[1-9]|1[0-2])")
 maybe_hash_hex = text("([0-9a-f]{64})?")
 spiffe = text("spiffe://[a-z0-9-]{1,63}/(person|node|camera|broker)/[a-z0-9][a-z0-9._-]{0,62}")
@@ -317,6 +317,7 @@ BODIES: Mapping[str, Form] = MappingProxyType(
                 "indexes": each(index, 1_000),
                 "requested_by": spiffe,
                 "rule": text("[ -~]{1,200}", r"[ !#-\[\]-~]{1,200}"),
+                "envelope": envelope,
             }
         ),
         "review": Form(

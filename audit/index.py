@@ -24,7 +24,7 @@ from audit.hashes import HashReader, Progress
 from audit.listing import Filter, Row, row_of
 from audit.note import Checkpoint
 from audit.tree import HASH_BYTES, Tree
-from comity.errors import ConfigError, LogFault
+from comity.errors import ConfigError, InvalidInput, LogFault
 from identity import files
 
 WORTHWHILE = 10_000  # entries; below it reading the log itself takes no second
@@ -117,7 +117,11 @@ class LogIndex:
         below = min(below, self._first_at(wanted.until)) if wanted.until else below
         rows = []
         for index, inquiry, outcome in self._found(wanted, limit, least, below, order):
-            row = row_of(self._reader, index, inquiry, outcome)
+            try:
+                row = row_of(self._reader, index, inquiry, outcome)
+            except (TypeError, InvalidInput):
+                message = "the index names an entry that is not there: remove it, or read without it (--no-index)"
+                raise LogFault(message, reason="BAD_INDEX") from None
             if not wanted.wants(row):
                 message = f"entry {index} is not what it was when it was indexed: verify the log"
                 raise LogFault(message, index=index, reason="BAD_INDEX")

@@ -21,6 +21,7 @@ from comity.errors import InvalidInput, LogFault
 
 ED25519 = 1
 MAX_NOTE_BYTES = 64 * 1024
+_COSIGNATURE_BYTES = 4 + 8 + 64  # key id, time, signature; a log's own has no time
 MAX_SIGNATURES = 100  # Go's note package refuses more
 MAX_SIZE = 2**53 - 1
 _NAME = re.compile(r"[!-*,-~]{1,200}\Z")  # printable ASCII without space and plus
@@ -121,12 +122,16 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cited:
-    """A cosigned head that entries cite: this log's own or another's. `note` is the evidence, with its signatures."""
+    """A cosigned head that entries cite: this log's own or another's. `note` is the evidence, with its signatures.
+
+    `seen_at`: when the last of its witnesses signed, in seconds since 1970; 0 if none did.
+    """
 
     origin: str
     size: int
     root: bytes
     note: bytes
+    seen_at: int = 0
 
     @classmethod
     def parse(cls, note: bytes) -> Cited:
@@ -135,8 +140,9 @@ class Cited:
         Raises:
             LogFault: BAD_CHECKPOINT.
         """
-        head = Checkpoint.parse(note)
-        return cls(origin=head.origin, size=head.size, root=head.root, note=note)
+        head, signatures = _split(note)
+        times = [int.from_bytes(data[4:12]) for _, data in signatures if len(data) == _COSIGNATURE_BYTES]
+        return cls(origin=head.origin, size=head.size, root=head.root, note=note, seen_at=max(times, default=0))
 
     def as_json(self, *, proven: bool) -> dict[str, Any]:
         """As an entry cites it; `proven`: with the note."""

@@ -13,7 +13,8 @@ No discrepancy: an answer that was lost on its way (the broker's own timed_out o
 cut off, clocks minutes apart, a node that decided under another policy (said apart).
 
 What two logs cannot show: an entry after the newest head that the other side holds is compared by what it says alone
-(`unpinned` counts them), and one that concerns no exchange not at all. Witnesses hold newer heads.
+(`unpinned` counts them), and one that concerns no exchange not at all. Witnesses hold newer heads: with what they have
+seen, it is the entries after that.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from audit.compare import Pair, compare_order
+from audit.compare import Pair, compare_cited, compare_order
 from audit.discrepancy import Discrepancy, Kind, Reconciliation
 from audit.hashes import HashReader, reading
 from audit.note import VerifierKey
@@ -40,8 +41,11 @@ def reconcile(
     *,
     directory: Directory | None = None,
     progress: Progress | None = None,
+    seen: Sequence[bytes] = (),
 ) -> Reconciliation:
     """Whether the broker's log and these nodes' logs tell the same. The directory pins keys and names programs.
+
+    `seen` are signed notes from witnesses, of any log.
 
     A log at fault is reported and not compared further; without the broker's none is.
 
@@ -57,7 +61,7 @@ def reconcile(
         found: list[tuple[Side, HashReader] | None] = []
         for path in (broker, *nodes):
             reader = stack.enter_context(reading(path))
-            side = _side(path, reader, directory, result, progress)
+            side = _side(path, reader, directory, result, progress, seen)
             found.append((side, reader) if side else None)
         if found[0] is None:
             return result
@@ -80,15 +84,21 @@ def reconcile(
             named[name] = side
             Pair(ours[0], side, name, result).run()
         compare_order(ours[0], named, result)
+        compare_cited(named, result)
         _summarise(ours[0], named, result)
     return result
 
 
 def _side(
-    path: Path, reader: HashReader, directory: Directory | None, result: Reconciliation, progress: Progress | None
+    path: Path,
+    reader: HashReader,
+    directory: Directory | None,
+    result: Reconciliation,
+    progress: Progress | None,
+    seen: Sequence[bytes],
 ) -> Side | None:
     """Step 1."""
-    report = verify(path, directory=directory, progress=progress)
+    report = verify(path, directory=directory, progress=progress, seen=seen)
     result.warnings += [f"{path.name}: {w}" for w in report.warnings]
     if report.fault or report.head is None:
         sentence = f"{path.name}: {report.fault.sentence if report.fault else 'there is no head'}"
@@ -97,6 +107,7 @@ def _side(
     known = directory.logs.get(report.head.origin) if directory else None
     key = VerifierKey.of(report.head.origin, known.key) if known else reader.key()
     side = Side(key, report.head)
+    side.seen = report.seen
     side.read(reader, progress)
     return side
 
@@ -118,9 +129,9 @@ def _name(side: Side, directory: Directory | None, result: Reconciliation) -> st
 
 def _summarise(broker: Side, nodes: Mapping[str, Side], result: Reconciliation) -> None:
     for side in (broker, *nodes.values()):
-        holders = nodes.values() if side is broker else [broker]
-        held = [h.size for holder in holders for h in holder.held if h.origin == side.origin]
-        result.unpinned[side.origin] = side.head.size - max((s for s in held if s <= side.head.size), default=0)
+        holders = [holder for holder in (broker, *nodes.values()) if holder is not side]
+        held = [side.seen, *(h.size for holder in holders for h in holder.held if h.origin == side.origin)]
+        result.unpinned[side.origin] = side.head.size - max(s for s in held if s <= side.head.size)
     result.elsewhere += sum(1 for key in broker.exchanges if key[1] not in nodes)
     decided = {inquiry_id for inquiry_id, _ in broker.exchanges}
     for inquiry_id, asked in broker.asked.items():

@@ -91,10 +91,12 @@ class Exchange:
 
 
 class Side:
-    """One verified log, read. `ids` and `programs`: who wrote it. `roots` and `leaves`: what `look_up` found."""
+    """One verified log, read. `ids` and `programs`: who wrote it. `roots` and `leaves`: what `look_up` found. `seen`:
+    so many entries are under a head that a witness saw.
+    """
 
     def __init__(self, key: VerifierKey, head: Checkpoint) -> None:
-        self.vkey, self.head = key, head
+        self.vkey, self.head, self.seen = key, head, 0
         self.ids: set[str] = set()
         self.programs: set[str] = set()
         self.nodes: set[str] = set()

@@ -1,4 +1,4 @@
-"""The admin port with tiles on it: HTTP/1.1 is answered here, HTTP/2 is passed on to the program's gRPC server.
+"""The admin port: HTTP/1.1, for tiles and metrics, is answered here; HTTP/2 is passed on to the program's gRPC server.
 
 On loopback only. Requests have no bodies; every wait has a time limit and every buffer a size.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from pathlib import Path
 
 import h11
@@ -17,10 +18,12 @@ from audit.tile_server import NEVER, TEXT, Found, TileServer
 from audit.witnessed import OwnHeads
 from comity.config import address
 from comity.errors import ComityError, ConfigError
+from comity.metrics import KIND, PATH
 
 MAX_HEAD_BYTES = 8 * 1024
 MOST_CONNECTIONS = 32
 MOST_AT_ONCE = 4  # a bundle may have 15 MB
+BEHIND = "127.0.0.1:0"  # where the gRPC server listens: only this port knows
 HEAD_S, IDLE_S, WRITE_S = 10.0, 30.0, 30.0
 HTTP2 = b"PRI"  # how its preface begins, and no request of HTTP/1.1
 CHUNK_BYTES = 64 * 1024
@@ -30,10 +33,13 @@ logger = structlog.get_logger("tiles")
 
 
 class AdminFront:
-    """What listens on the admin port. `grpc_port` is the port of loopback where the gRPC server listens."""
+    """What listens on the admin port. `grpc_port` is the port of loopback where the gRPC server listens.
 
-    def __init__(self, tiles: TileServer, grpc_port: int) -> None:
-        self._tiles, self._grpc_port = tiles, grpc_port
+    `metrics` gives the text of /metrics; it may wait for the disk.
+    """
+
+    def __init__(self, tiles: TileServer, grpc_port: int, metrics: Callable[[], bytes] | None = None) -> None:
+        self._tiles, self._grpc_port, self._metrics = tiles, grpc_port, metrics
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._at_once = asyncio.Semaphore(MOST_AT_ONCE)
@@ -122,15 +128,20 @@ class AdminFront:
         path = request.target.decode("latin-1")
         async with self._at_once:
             try:
-                found = await asyncio.to_thread(self._tiles.get, path)
+                found = await asyncio.to_thread(self._get, path)
             except (ComityError, OSError) as error:
-                logger.error("a tile cannot be read", kind=type(error).__name__)
+                logger.error("cannot be read", path=PATH if path == PATH else "tile", kind=type(error).__name__)
                 return 500, None
         return (200, found) if found else (404, None)
 
+    def _get(self, path: str) -> Found | None:
+        if path == PATH and self._metrics:
+            return Found(body=self._metrics(), kind=KIND, keep=NEVER)
+        return self._tiles.get(path)
+
 
 class LiveTiles:
-    """A running program's tiles: up to date every `every_s` seconds, and served on its admin port; 0: neither."""
+    """A running program's admin port, with its tiles up to date every `every_s` seconds; 0: no tiles."""
 
     def __init__(self, state: Path, *, log: DecisionLog, own: OwnHeads, every_s: float) -> None:
         keys = [str(key) for key in own.witnesses.values()]
@@ -139,22 +150,17 @@ class LiveTiles:
         self._front: AdminFront | None = None
         self._task: asyncio.Task[None] | None = None
 
-    def grpc_address(self, admin: str) -> str:
-        """Where the gRPC server of the admin port listens: there, or behind what does."""
-        return "127.0.0.1:0" if self._every_s else admin
-
-    async def start(self, admin: str, grpc_port: int) -> None:
-        """Listen on `admin`, and publish from now on.
+    async def start(self, admin: str, grpc_port: int, metrics: Callable[[], bytes]) -> None:
+        """Listen on `admin`, before the gRPC server of `grpc_port`, and publish from now on.
 
         Raises:
             ConfigError: ADDRESS_TAKEN.
         """
-        if not self._every_s:
-            return
         host, port = address(admin, key="admin")
-        self._front = AdminFront(self._tiles, grpc_port)
+        self._front = AdminFront(self._tiles, grpc_port, metrics)
         await self._front.start(host, port)
-        self._task = asyncio.ensure_future(self._keep_up())
+        if self._every_s:
+            self._task = asyncio.ensure_future(self._keep_up())
 
     async def stop(self) -> None:
         """End both."""

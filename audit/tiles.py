@@ -3,6 +3,7 @@
     checkpoint                  the signed head, written last: all it signs is there
     tile/L/NNN[.p/W]            256 hashes of level L, or the W at the right edge
     tile/entries/NNN[.p/W]      the entries under them, each after its length (u16, big-endian)
+    checkpoint.cosigned         where asked for: the newest head that witnesses have signed too
     log.vkey, witness.vkeys     the keys that the checkpoint's signatures are checked with
 
 Source: C2SP tlog-tiles. A partial tile is kept until the full one is there, as it allows.
@@ -27,6 +28,7 @@ from identity import files
 
 CHECKPOINT, VKEY, WITNESSES, TILE = "checkpoint", "log.vkey", "witness.vkeys", "tile"
 ENTRIES = "entries"
+COSIGNED = "checkpoint.cosigned"
 _BATCH = 8 * WIDTH
 _UNSYNCED = 256  # files that are made durable together: one journal commit, not one each
 _ENTRY_LENGTH_BYTES = 2
@@ -131,6 +133,19 @@ def publish(
         _write(out / CHECKPOINT, note)
         _remove_partials(out, old.size if old else 0, size)
     return Published(head=head, begun_at=begun_at, files=growing.written)
+
+
+def publish_cosigned(out: Path, head: Checkpoint, note: bytes) -> None:
+    """`checkpoint.cosigned` of the tiles in `out`, which were published as of `head`, is that note: a head before it.
+
+    Raises:
+        ConfigError: FILE_UNWRITABLE.
+        LogFault: BAD_CHECKPOINT, or the tiles do not lead to its root (FORKED).
+    """
+    cosigned, tiles = Checkpoint.parse(note), TileFolder(out)
+    if cosigned.size > head.size or tree_root(cosigned.size, tiles.hashes(head.size).subtree) != cosigned.root:
+        raise LogFault("witnesses signed another head than the log had then: keep both as evidence", reason="FORKED")
+    _write(out / COSIGNED, note)
 
 
 class _Growing:
@@ -253,6 +268,7 @@ def _old_head(out: Path, head: Checkpoint, key: VerifierKey) -> Checkpoint | Non
             TILE,
             VKEY,
             WITNESSES,
+            COSIGNED,
             *(f".{name}." for name in (CHECKPOINT, VKEY, WITNESSES)),
         )  # with half-written ones
         if not all(p.name.startswith(known) for p in out.iterdir()):

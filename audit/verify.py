@@ -7,7 +7,8 @@
     5 evidence   an inquiry shows what was signed; decisions cite a recorded inquiry, outcomes a decision, once
     6 root       all hashes together are the signed root, and as many as were signed
     7 file       the side index says the same, and SQLite's structure is sound
-    8 sealed     every sealed part is the one its entry names, or its erasure is recorded
+    8 sealed     every sealed part is the one its entry names, or its erasure is recorded, and signed by who may
+    9 seen       every head of it that others saw, as far as their word is given, is one that it had
 
 What one log alone cannot show: that it was cut back to an older head of its own. Its witnesses can.
 """
@@ -15,19 +16,22 @@ What one log alone cannot show: that it was cut back to an older head of its own
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import orjson
 
 from audit import evidence
-from audit.block import Asked, Block, Commit, Said
+from audit.block import Asked, Block, Commit, Erased, Said
 from audit.cited import Citations
+from audit.erasure_record import check_erasure
+from audit.hashes import HashReader
 from audit.looking import blocks
 from audit.note import Checkpoint, VerifierKey, verify_checkpoint
-from audit.read import LogReader
 from audit.sealed_check import check_sealed
+from audit.seen import hold_against
 from audit.tree import Tree
 from comity.errors import ComityError, LogFault, Unavailable
 from identity.directory import Directory
@@ -48,13 +52,14 @@ class Fault:
 class Report:
     """What verification found: `entries` were checked, `head` is signed (None: not even that), `fault` comes first.
 
-    `warnings` say what was not or could not be checked.
+    `warnings` say what was not or could not be checked; `seen` entries are under a head that others showed.
     """
 
     entries: int
     head: Checkpoint | None
     fault: Fault | None
     warnings: tuple[str, ...]
+    seen: int = 0
 
 
 def verify(
@@ -64,12 +69,14 @@ def verify(
     directory: Directory | None = None,
     progress: Progress | None = None,
     processes: int | None = None,
+    seen: Sequence[bytes] = (),
 ) -> Report:
     """The report on the log at `path`, as of one moment while its writer may go on.
 
     `vkey` pins the log's key; without it the directory does; without either the log's own `log.vkey` is taken, and a
     warning says so. `progress` is called with (entries done, entries) now and then. `processes` None: as many as
-    there are processors for a long log, none but this one for a short one.
+    there are processors for a long log, none but this one for a short one. `seen` are signed notes from witnesses,
+    of any log.
 
     Raises:
         ConfigError: there is no log (NO_LOG), or its `log.vkey` cannot be read.
@@ -77,10 +84,10 @@ def verify(
         Unavailable: a log at rest was written to meanwhile: verify again (LOG_CHANGED).
     """
     pinned = VerifierKey.parse(vkey) if vkey is not None else None
-    audit = _Audit(directory, progress)
+    audit = _Audit(directory, progress, seen)
     fault = None
     try:
-        with LogReader.open(path) as reader:
+        with HashReader.open(path) as reader:
             try:
                 with reader.snapshot():
                     audit.run(reader, pinned, processes)
@@ -89,7 +96,13 @@ def verify(
                     raise Unavailable("the log was written to meanwhile: verify it again", reason="LOG_CHANGED")
     except LogFault as e:
         fault = Fault(index=e.index, sentence=str(e), reason=e.reason)
-    return Report(entries=audit.tree.size, head=audit.head, fault=fault, warnings=tuple(audit.warnings()))
+    return Report(
+        entries=audit.tree.size,
+        head=audit.head,
+        fault=fault,
+        warnings=tuple(audit.warnings()),
+        seen=max(0, audit.newest),
+    )
 
 
 @dataclass(slots=True)
@@ -105,8 +118,8 @@ class _Asked:
 class _Audit:
     """The state of one pass over a log, first entry to last."""
 
-    def __init__(self, directory: Directory | None, progress: Progress | None) -> None:
-        self.directory, self.progress = directory, progress
+    def __init__(self, directory: Directory | None, progress: Progress | None, seen: Sequence[bytes]) -> None:
+        self.directory, self.progress, self.seen, self.newest = directory, progress, seen, -1
         self.tree = Tree()
         self.head: Checkpoint | None = None
         self.at = b""
@@ -115,12 +128,14 @@ class _Audit:
         self.citations = Citations("", None)
         self.asked: dict[bytes, _Asked] = {}
         self.nodes: dict[bytes, int] = {}
+        self.erasures: list[tuple[int, Mapping[str, Any]]] = []
         self.own_key = False
         self.revoked = self.behind = self.unsealed = 0
 
-    def run(self, reader: LogReader, pinned: VerifierKey | None, processes: int | None) -> None:
+    def run(self, reader: HashReader, pinned: VerifierKey | None, processes: int | None) -> None:
         size, note = reader.head()
-        self.head = verify_checkpoint(note, pinned or self.key(reader, note))
+        key = pinned or self.key(reader, note)
+        self.head = verify_checkpoint(note, key)
         if self.head.size != size:
             raise LogFault("the head's size is not the one that was signed", reason="WRONG_SIZE")
         self.citations = Citations(self.head.origin, self.directory)
@@ -138,10 +153,11 @@ class _Audit:
             )
             raise LogFault(message, reason="WRONG_ROOT")
         self.side_index(reader)
-        self.unsealed = check_sealed(reader)
+        self.unsealed = check_sealed(reader, self.erasures)
         reader.check_pages()
+        self.newest = hold_against(reader, self.head, key, self.seen) if self.seen else -1
 
-    def key(self, reader: LogReader, note: bytes) -> VerifierKey:
+    def key(self, reader: HashReader, note: bytes) -> VerifierKey:
         """The key to trust when none was given."""
         if self.directory is not None:
             origin = Checkpoint.parse(note).origin
@@ -166,6 +182,8 @@ class _Audit:
                 self.in_order(event, before)
             elif isinstance(event, Asked):
                 self.inquiry(event)
+            elif isinstance(event, Erased):
+                self.erasure(event)
             else:
                 self.joined(event)
         for root, level in block.edge:
@@ -204,6 +222,12 @@ class _Audit:
             self.revoked += not evidence.check_signatures(event.index, value, inquiry, self.directory)
         self.asked[event.inquiry_id] = _Asked(event.index, event.inquiry_hash)
 
+    def erasure(self, event: Erased) -> None:
+        value = orjson.loads(event.entry)
+        assert self.head is not None
+        check_erasure(self.head.origin, event.index, value, self.directory)
+        self.erasures.append((event.index, value))
+
     def joined(self, said: Said) -> None:
         """Decisions or outcomes of one inquiry, cited."""
         asked = self.asked.get(said.inquiry_id)
@@ -222,7 +246,7 @@ class _Audit:
                 raise LogFault(message, index=index, reason="DUPLICATE_OUTCOME")
             asked.answered |= node
 
-    def side_index(self, reader: LogReader) -> None:
+    def side_index(self, reader: HashReader) -> None:
         """Step 7: an inquiry missing from it could be replayed, and one too many could not be asked."""
         count = 0
         for inquiry_id, index in reader.inquiries():
@@ -240,6 +264,8 @@ class _Audit:
             said.append("the log's own log.vkey was trusted: pin the key with --vkey or --directory")
         if self.directory is None and self.asked:
             said.append("signatures of inquiries were not verified, only their structure: give a directory")
+        if self.directory is None and self.erasures:
+            said.append("who signed for erasures was not verified: give a directory")
         if self.revoked:
             said.append(f"{self.revoked} inquiries were signed with certificates that have been revoked since")
         if self.behind:
@@ -247,5 +273,7 @@ class _Audit:
         origin, auditors = self.head.origin if self.head else "", self.directory.auditors if self.directory else ()
         if self.unsealed and any(a.reads(origin) for a in auditors):
             said.append(f"{self.unsealed} inquiries have no sealed part, though auditors are named for this log")
+        if self.head and 0 <= self.newest < self.head.size:
+            said.append(f"the last {self.head.size - self.newest} entries are under no head that was given as seen")
         said += self.citations.warnings()
         return said

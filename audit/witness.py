@@ -38,6 +38,7 @@ DB_NAME = "witness.db"
 KEY_NAME = "witness.key"
 VKEY_NAME = "witness.vkey"
 MAX_CHECKPOINT_BYTES = 16 * 1024
+MAX_NAME = 64
 MAX_PROOF = 2 * 64  # hashes; a tree of 2^53 leaves needs fewer
 MAX_REPORTS = 64  # kept of one log: the first ones tell, and a rogue shall not fill the disk
 _SCHEMA = (
@@ -65,11 +66,15 @@ FAULTS = frozenset((Refusal.ROLLED_BACK, Refusal.FORKED, Refusal.INCONSISTENT))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToWitness:
-    """A log's head, and the proof that it has grown from the `old_size` that the witness is believed to hold."""
+    """A log's head, and the proof that it has grown from the `old_size` that the witness is believed to hold.
+
+    `node`: passed on by a broker, to that witness or from that log's node; empty: between the two ends of a stream.
+    """
 
     old_size: int
     proof: tuple[bytes, ...]
     checkpoint: bytes
+    node: str = ""
 
     @classmethod
     def parse(cls, message: pb2.ToWitness) -> ToWitness:
@@ -83,19 +88,25 @@ class ToWitness:
             raise InvalidInput("a proof is at most 128 hashes", reason="BAD_CHECKPOINT")
         if not 0 < len(message.checkpoint) <= MAX_CHECKPOINT_BYTES:
             raise InvalidInput("a checkpoint is at most 16 KiB", reason="BAD_CHECKPOINT")
-        return cls(old_size=message.old_size, proof=proof, checkpoint=message.checkpoint)
+        if len(message.node) > MAX_NAME:
+            raise InvalidInput("a node's id is at most 64 characters", reason="BAD_CHECKPOINT")
+        return cls(old_size=message.old_size, proof=proof, checkpoint=message.checkpoint, node=message.node)
 
     def to_message(self) -> pb2.ToWitness:
         """As it travels."""
-        return pb2.ToWitness(old_size=self.old_size, proof=self.proof, checkpoint=self.checkpoint)
+        return pb2.ToWitness(old_size=self.old_size, proof=self.proof, checkpoint=self.checkpoint, node=self.node)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Witnessed:
-    """A witness's answer: the newest head that it has cosigned of that log, empty if none; `refused`: why not more."""
+    """A witness's answer: the newest head that it has cosigned of that log, empty if none; `refused`: why not more.
+
+    `node`: passed on by a broker, to that log's node or from that witness; empty: between the two ends of a stream.
+    """
 
     checkpoint: bytes
     refused: str = ""
+    node: str = ""
 
     @classmethod
     def parse(cls, message: pb2.Witnessed) -> Witnessed:
@@ -104,13 +115,13 @@ class Witnessed:
         Raises:
             InvalidInput: BAD_CHECKPOINT.
         """
-        if len(message.checkpoint) > MAX_CHECKPOINT_BYTES or len(message.refused) > 64:
+        if len(message.checkpoint) > MAX_CHECKPOINT_BYTES or len(message.refused) > 64 or len(message.node) > MAX_NAME:
             raise InvalidInput("a checkpoint is at most 16 KiB", reason="BAD_CHECKPOINT")
-        return cls(checkpoint=message.checkpoint, refused=message.refused)
+        return cls(checkpoint=message.checkpoint, refused=message.refused, node=message.node)
 
     def to_message(self) -> pb2.Witnessed:
         """As it travels."""
-        return pb2.Witnessed(checkpoint=self.checkpoint, refused=self.refused)
+        return pb2.Witnessed(checkpoint=self.checkpoint, refused=self.refused, node=self.node)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +137,10 @@ class Report:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PinnedLog:
-    """A log to witness: its key, and the one peer that may show its heads: old ones from others look like faults."""
+    """A log to witness: its key, and the one peer that may show its heads: old ones from others look like faults.
+
+    Of a head that a broker passed on, the owner is the node that the broker says it is from.
+    """
 
     owner: str
     key: VerifierKey
@@ -282,7 +296,8 @@ class Witness:
             note = cosign(asked.checkpoint, self._name, self._key, now)
             new[origin] = shown.size, note
             return Witnessed(checkpoint=note)
-        if refusal in FAULTS:
+        # Between owner and witness a broker can play an old head again, or spoil a proof; it cannot sign another past.
+        if refusal is Refusal.FORKED or (refusal in FAULTS and not asked.node):
             reports.append(Report(at=to_text(now), origin=origin, kind=refusal, held=held, shown=asked.checkpoint))
         return Witnessed(checkpoint=held, refused=refusal)
 

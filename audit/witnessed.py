@@ -151,4 +151,4 @@ class OwnHeads:
             return
         self._note = checkpoint + b"".join(lines[name] for name in sorted(lines))
         if self.cited is None or shown.size > self.cited.size:
-            self.cited = Cited(origin=shown.origin, size=shown.size, root=shown.root, note=self._note)
+            self.cited = Cited.parse(self._note)

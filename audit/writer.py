@@ -21,6 +21,7 @@ from comity.instants import from_ms, to_ms, to_text
 from identity.auditors import Recipient
 
 Clock = Callable[[], dt.datetime]
+_AHEAD_S = 300  # verification allows twice that between an entry and the cosignatures that it cites
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +131,7 @@ class Writer:
         inquiries: dict[str, int] = {}
         done: list[tuple[int, tuple[bytes, ...], tuple[bytes, ...]] | ComityError] = []
         accepted: list[Accepted] = []
-        sealer = _Sealer(stamp, self._proven, self.cited)
+        sealer = _Sealer(stamp, self._proven, self._citable(stamp))
         for drafts in calls:
             try:
                 new = self._new_inquiries(drafts, tree.size, inquiries)
@@ -194,6 +195,14 @@ class Writer:
         if not form.time(text) or not form.time(to_text(from_ms(now))):
             raise Unavailable("the clock is not set: nothing is recorded", reason="CLOCK_UNUSABLE")
         return Stamp(at=text, clock_behind_ms=at - now, size=self.head.size, root=self.head.root.hex())
+
+    def _citable(self, stamp: Stamp) -> tuple[Cited, ...]:
+        """The heads to cite: none that was cosigned long after now. A clock that was put back, by an hour say, would
+        make an honest entry look back-dated.
+        """
+        cited = self.cited
+        latest = _ms(stamp.at) // 1000 + _AHEAD_S if cited else 0
+        return tuple(c for c in cited if c.seen_at <= latest)
 
     def _new_inquiries(self, drafts: Sequence[Draft], first: int, pending: dict[str, int]) -> dict[str, int]:
         """The inquiries of one call and the indexes they will have.

@@ -73,6 +73,7 @@ class Search:
     limits: Limits
     clock: Clock
     background: Callable[[asyncio.Task[None]], None]
+    finished: Callable[[Tally], None] = lambda _: None
 
     async def run(self, call: Call) -> AsyncGenerator[Release, None]:
         """Decisions, then every target's one outcome as it arrives, then that it is finished.
@@ -106,7 +107,9 @@ class Search:
                         yield Released(answers=ready)  # 12
             finally:
                 self._abandon(dispatch, requester, own)
-            yield Finished(inquiry_id=requester.inquiry_id, tally=Tally.of(len(receipts), outcomes))
+            tally = Tally.of(len(receipts), outcomes)
+            self.finished(tally)
+            yield Finished(inquiry_id=requester.inquiry_id, tally=tally)
 
     async def preview(self, call: Call) -> tuple[Decision, ...]:
         """Decisions only, recorded as any others; no node is asked.

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import structlog
 
-from audit.cosignature import witnesses_of_brokers, witnesses_of_nodes
-from audit.exchange import Exchange
+from audit.cosignature import other_witnesses, witnesses_of_brokers, witnesses_of_nodes
+from audit.exchange import Exchange, Passing
 from audit.live import LiveHashes
 from audit.log import DecisionLog
 from audit.note import VerifierKey
@@ -140,6 +140,7 @@ class Witnessing:
             renew_s=min(RENEW_S, within_s / 4),
             seconds=seconds,
             settled=self.gate.settle,
+            passing=Passing(pairs=other_witnesses(directory)),
         )
         self.tiles = LiveTiles(state, log=log, own=self.own, every_s=tiles_every_s)
 

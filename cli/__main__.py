@@ -65,7 +65,9 @@ def main() -> None:
     try:
         cli(prog_name="comity")
     except ComityError as e:
-        click.echo(f"comity: {e} [{e.reason}]", err=True)
+        # A file's name may be somebody else's choice: no control character of it reaches the terminal.
+        told = "".join(c if c.isprintable() or c == "\n" else "?" for c in str(e))
+        click.echo(f"comity: {told} [{e.reason}]", err=True)
         sys.exit(1)
 
 

@@ -334,6 +334,7 @@ def _report_json(report: Report) -> dict[str, Any]:
     return {
         **counts,
         "unknown_policies": dict(report.unknown),
+        "refused_afterwards": dict(report.besides),
         "differences": [asdict(d) for d in report.differences],
         "changed": sum(c["count"] for c in changes),
         "changes": changes,
@@ -342,6 +343,8 @@ def _report_json(report: Report) -> dict[str, Any]:
 
 def _show_report(report: Report) -> None:
     click.echo(f"{report.reproduced} of {report.decisions} decisions are what the policies they name give.")
+    for reason, count in report.besides.most_common():
+        click.echo(f"{count} of these were refused for a reason beside the policies: {reason}.")
     for d in report.differences:
         click.echo(f"DIFFERS entry {d.index}, {d.node}: the log says {d.said}; its policies give {d.gives}")
     for digest, count in report.unknown.most_common():

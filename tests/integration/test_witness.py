@@ -15,13 +15,13 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from audit.cosignature import WitnessKey, cosignatures
 from audit.hashes import WIDTH
-from audit.note import Checkpoint, VerifierKey, verify_checkpoint
+from audit.note import Checkpoint, VerifierKey, signatures_of, verify_checkpoint
 from audit.tiles import tile_path
-from audit.tree import HASH_BYTES
 from audit.verify import verify
 from audit.witness import DB_NAME, KEY_NAME, Report, WitnessState
 from cli.demo.processes import Program
 from identity import keys
+from tests.go.driver import built, run
 from tests.integration.calls import Person
 from tests.integration.conftest import NewWorld
 from tests.integration.world import World, events, until
@@ -35,7 +35,7 @@ SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.Health
 @pytest.fixture(scope="module")
 def world(new_world: NewWorld) -> World:
     """A broker with one of its three witnesses; the tests here follow one another."""
-    world = new_world(broker_keys={"quorum_within_s": WITHIN_S, "tiles_every_s": 0.2})
+    world = new_world(broker_keys={"quorum_within_s": WITHIN_S, "tiles_every_s": 0.2}, tiles=A)
     world.start(A)
     return world
 
@@ -111,25 +111,62 @@ def test_it_goes_on_by_itself_once_a_quorum_has_seen_its_log_and_both_sides_cite
     assert world.faults(world.broker, world.nodes[A]) == {}
 
 
-def test_the_checkpoint_on_the_admin_port_has_the_cosignatures_of_a_quorum(world: World) -> None:
-    def shown(path: str) -> bytes:
-        connection = HTTPConnection(world.admin, timeout=10)
+def shown(address: str, path: str) -> bytes:
+    """What an admin port serves there."""
+    connection = HTTPConnection(address, timeout=10)
+    try:
         connection.request("GET", path)
         answer = connection.getresponse()
-        assert answer.status == 200
+        assert answer.status == 200, path
         return answer.read()
+    finally:
+        connection.close()
 
-    vkeys = [WitnessKey.parse(line) for line in shown("/witness.vkeys").decode().splitlines()]
-    assert len(vkeys) == 3
 
-    def cosigned() -> bytes:
-        found = shown("/checkpoint")
-        return found if len(cosignatures(found, vkeys)) >= 2 else b""
+def cosigned(address: str, count: int) -> bytes:
+    """The checkpoint there, once so many of its log's witnesses have signed it."""
+    vkeys = [WitnessKey.parse(line) for line in shown(address, "/witness.vkeys").decode().splitlines()]
 
-    note = until(cosigned, "the checkpoint is cosigned")
-    head = verify_checkpoint(note, VerifierKey.parse(shown("/log.vkey").decode()))
-    width = head.size % WIDTH
-    assert len(shown(f"/{tile_path(0, head.size // WIDTH, width)}")) == width * HASH_BYTES
+    def fits() -> bytes:
+        note = shown(address, "/checkpoint")
+        return note if len(cosignatures(note, vkeys)) >= count else b""
+
+    return until(fits, f"{count} witnesses have signed the checkpoint")
+
+
+def mirrored(address: str, note: bytes, folder: Path) -> Path:
+    """A copy of the log of that checkpoint, as any client of the public format makes one."""
+    size, level = Checkpoint.parse(note).size, 0
+    paths = ["/log.vkey", "/witness.vkeys"]
+    full, width = divmod(size, WIDTH)
+    paths += [f"/{tile_path('entries', n)}" for n in range(full)]
+    paths += [f"/{tile_path('entries', full, width)}"] if width else []
+    while size >> (8 * level):
+        full, width = divmod(size >> (8 * level), WIDTH)
+        paths += [f"/{tile_path(level, n)}" for n in range(full)]
+        paths += [f"/{tile_path(level, full, width)}"] if width else []
+        level += 1
+    for path in paths:
+        (folder / path[1:]).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path[1:]).write_bytes(shown(address, path))
+    (folder / "checkpoint").write_bytes(note)
+    return folder
+
+
+def test_go_verifies_what_broker_and_node_serve_on_their_admin_ports_with_the_witnesses_signatures(
+    world: World, tmp_path: Path, pytestconfig: pytest.Config
+) -> None:
+    assert pytestconfig.cache is not None
+    (tmp_path / "go").mkdir()
+    verifier = built(tmp_path / "go", pytestconfig.cache.mkdir("go-build"))
+    for name, address in (("broker", world.admin), (A, world.tiles_address)):
+        note = cosigned(address, 2)
+        head = verify_checkpoint(note, VerifierKey.parse(shown(address, "/log.vkey").decode()))
+        done = run(verifier, mirrored(address, note, tmp_path / name))
+        said = f"{head.size} entries were seen by 2 witnesses\nverified {head.size} entries of {head.origin}\n"
+        assert (done.returncode, done.stdout) == (0, said), done.stderr
+    names = {n for n, _ in signatures_of(note)}
+    assert names == {head.origin, "pacific-exchange/witness/broker-1", "us-ca-sequoia-so/witness/sequoia-1"}
 
 
 def test_without_a_quorum_for_long_enough_it_stops_and_with_one_it_goes_on(world: World) -> None:
@@ -199,8 +236,6 @@ def test_a_node_whose_log_was_put_back_is_refused_and_reported_by_the_broker(wor
     world.restart(A)
     until(lambda: search(world) == OPEN, "the broker releases")
     before = world.size(node)
-    world.kill(node)
-    world.restart(A)
     until(lambda: _held(world, "", node) >= before, "the broker has seen the node's newest head")
     world.kill(node, signal.SIGTERM)
     put_back(node, tmp_path / "older")

@@ -166,7 +166,7 @@ FORGED: dict[str, tuple[str, Citing]] = {
     ),
     "that was cosigned an hour after the entry says it was written": (
         "COSIGNED_LATER",
-        lambda log: cosigned(log, at=NOW + dt.timedelta(hours=1)),
+        lambda log: replace(cosigned(log, at=NOW + dt.timedelta(hours=1)), seen_at=0),
     ),
     "of another log, under a key that is not its own": (
         "BAD_PEER",
@@ -192,6 +192,23 @@ async def test_the_directory_shows_that_an_entry_cites_a_head(
     fault = verify(tmp_path, directory=known).fault
     assert fault is not None
     assert (fault.index, fault.reason) == (index, reason)
+
+
+async def test_after_a_clock_was_put_back_an_hour_no_honest_entry_looks_back_dated(
+    world: World, tmp_path: Path
+) -> None:
+    clock = HandClock(NOW)
+    with DecisionLog.create(tmp_path, origin=ORIGIN, clock=clock) as log:
+        await log.append([START])
+        early = node_head(3)
+        late = cosigned(log, at=NOW + dt.timedelta(hours=1))
+        log.cite([late, early])
+        await log.append([START])
+        clock.move(hours=1)
+        await log.append([START])
+    assert [[size for _, size, _ in cited] for cited in peers(tmp_path)] == [[], [3], [1, 3]], "it is cited later"
+    known = directory(world, tmp_path, version=7)
+    assert verify(tmp_path, directory=known).fault is None
 
 
 async def test_too_few_cosignatures_are_a_warning_where_another_directory_was_in_force(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import base64
-import importlib.util
+import importlib
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -99,12 +100,16 @@ def test_a_file_that_is_there_is_not_written_over(log: Path, tmp_path: Path) -> 
     assert (tmp_path / "x.jsonl").read_text() == "mine"
 
 
-def test_parquet_without_its_library_is_refused_and_with_it_holds_every_entry(log: Path, tmp_path: Path) -> None:
+def test_parquet_without_its_library_is_refused(log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
     result = run(log, "--out", tmp_path / "x.parquet", "--proofs")
-    if importlib.util.find_spec("pyarrow") is None:
-        assert isinstance(result.exception, ComityError)
-        assert result.exception.reason == "NOT_YET"
-        return
+    assert isinstance(result.exception, ComityError)
+    assert result.exception.reason == "NOT_YET"
+    assert not (tmp_path / "x.parquet").exists()
+
+
+def test_parquet_holds_every_entry(log: Path, tmp_path: Path) -> None:
+    run(log, "--out", tmp_path / "x.parquet", "--proofs")
     parquet: Any = importlib.import_module("pyarrow.parquet")
     table = parquet.read_table(tmp_path / "x.parquet")
     assert table.num_rows == 306

@@ -192,6 +192,20 @@ TAMPERED = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    "spoil",
+    ["UPDATE line SET idx = 10000000 WHERE idx = (SELECT max(idx) FROM line)", "UPDATE outcome SET idx = 'x'"],
+    ids=["an entry beyond the log", "what is no number"],
+)
+def test_an_index_that_names_what_is_not_there_is_a_fault_that_says_how_to_go_on(tmp_path: Path, spoil: str) -> None:
+    folder, place = log(tmp_path / "log", [0, 1]), tmp_path / "i.db"
+    read, _ = both(folder, place, Filter())
+    _sql(place, spoil)
+    with pytest.raises(LogFault) as refused:
+        both(folder, place, Filter())
+    assert (refused.value.reason, "--no-index" in str(refused.value), len(read) > 0) == ("BAD_INDEX", True, True)
+
+
 @pytest.mark.parametrize(("statement", "reason", "index"), TAMPERED.values(), ids=TAMPERED)
 def test_entries_that_do_not_lead_to_the_head_are_not_listed_by_an_index(
     tmp_path: Path, statement: str, reason: str, index: int
