@@ -23,18 +23,21 @@ import structlog
 
 from audit.entry import start_entry, stop_entry
 from audit.log import DecisionLog
-from broker import policies
+from audit.tile_http import BEHIND
+from broker import idle, policies
 from broker.admission import Admission
 from broker.config import BrokerConfig
 from broker.consult import Consulting
 from broker.links import Links
+from broker.metrics import Finishes, metrics
 from broker.ports import Bundles, Presence, Quota, ReplayGuard
 from broker.publish import Publishing
 from broker.rpc.node_link_service import Attachments, NodeLinkService
 from broker.rpc.policy_service import Consultation, PolicyService
 from broker.rpc.search_service import SearchService
 from broker.search import Limits, Search
-from broker.state.inprocess import InProcessBundles, InProcessPresence, InProcessQuota, InProcessReplayGuard
+from broker.state.folder import FOLDER, FolderBundles
+from broker.state.inprocess import InProcessPresence, InProcessQuota, InProcessReplayGuard
 from broker.state.redis import PREFIX, RedisPresence, RedisQuota, RedisReplayGuard, SharedRedis
 from broker.state.redis_bundles import RedisBundles
 from broker.witnessing import Witnessing
@@ -55,8 +58,6 @@ from policies.vocabulary import Vocabulary
 
 PROCESS_TTL = dt.timedelta(seconds=30)
 PRESENCE_EVERY_S = 10.0
-CHECK_EVERY_S = 0.1
-CHECKED_AT_ONCE = 32
 LAST_WORDS_S = 0.5
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 RELEASING = ("", "comity.v1.SearchService")  # not serving while nothing may be released
@@ -124,11 +125,12 @@ class Broker:
             state_folder, clock=instants.now, on_broken=self._broken, auditors=self.directory.auditors
         )
         self._links = Links()
-        self._bundles = bundles_of(self.directory, state.shared)
+        self._bundles = bundles_of(self.directory, state.shared, state_folder)
         self._addresses: tuple[str, ...] = ()
         self._credentials = server_credentials(folder, self.directory.agency_authorities)
         self._health = Health(SERVICES)
         self._shadow = Shadow(random.SystemRandom())
+        self._finishes = Finishes()
         self._witnessing = Witnessing(
             state_folder,
             log=self._log,
@@ -196,6 +198,7 @@ class Broker:
             limits=Limits(person_per_day=c.person_per_day, agency_per_day=c.agency_per_day),
             clock=instants.now,
             background=self._keep,
+            finished=self._finishes.add,
         )
 
     async def serve(self) -> int:
@@ -211,20 +214,21 @@ class Broker:
         admin = grpc.aio.server(options=OPTIONS)
         self._health.add_to(admin)
         tiles = self._witnessing.tiles
-        admin_port = bind(admin, tiles.grpc_address(self.config.admin), None)
+        admin_port = bind(admin, BEHIND, None)
         await self._state.presence.register_process(self._process, PROCESS_TTL)
         await self._refresh()
         await self._pull()
         for server in (*servers, admin):
             await server.start()
-        await tiles.start(self.config.admin, admin_port)
+        await tiles.start(self.config.admin, admin_port, self._metrics)
         await self._health.set(SERVING)
         await self._health.set(NOT_SERVING, RELEASING)
         self._start(self._witnessing.exchange.run())
         self._start(self._stay_present())
-        self._start(self._check_answers())
+        self._start(idle.keep_ahead(self._search.decider, self._shadow, self._links, instants.now))
         self._start(policies.follow(self._bundles.hints(), self._pull, hint_missed))
         gc.freeze()
+        gc.set_threshold(*idle.COLLECT_AFTER)
         logger.info("serving", investigators=self.config.listen_investigators, nodes=self.config.listen_nodes)
         await self._stopping.wait()
         await self._stop(servers, admin)
@@ -294,13 +298,6 @@ class Broker:
         if taken:
             logger.info("policies taken up from the shared state", nodes=len(taken))
 
-    async def _check_answers(self) -> None:
-        """What the decider drew is decided by Casbin again, a few at a time, so that searches are not held up."""
-        while True:
-            await asyncio.sleep(CHECK_EVERY_S)
-            if self._shadow.waiting:
-                await asyncio.to_thread(self._shadow.check, CHECKED_AT_ONCE)
-
     async def _refresh(self) -> None:
         others = [p for p in await self._state.presence.processes() if p != self._process]
         self._addresses = (self._process, *others)
@@ -315,6 +312,9 @@ class Broker:
         logger.critical("the decision log is broken", reason=error.reason, detail=str(error))
         self._exit_code = 1
         self._stopping.set()
+
+    def _metrics(self) -> bytes:
+        return metrics(self._finishes, links=self._links, admission=self._search.admission, log=self._log)
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         self._keep(asyncio.ensure_future(work))
@@ -348,13 +348,16 @@ def decider_of(directory: Directory, shadow: Shadow | None = None) -> Decider:
     return Decider(federation, policy, Pep.BROKER, lambda: f"{run}-{next(numbers)}", shadow)
 
 
-def bundles_of(directory: Directory, shared: SharedRedis | None) -> Bundles:
-    """Where nodes' policies are held: in Redis under a name of this federation's own, else in this process.
+def bundles_of(directory: Directory, shared: SharedRedis | None, state_folder: Path) -> Bundles:
+    """Where nodes' policies are held: in Redis under a name of this federation's own, else in the state folder.
 
     Versions count within a federation, so one that is made anew, with another authority, must not meet the old one's.
+
+    Raises:
+        ConfigError: the state folder does not hold them as they were written.
     """
     if shared is None:
-        return InProcessBundles()
+        return FolderBundles(state_folder / FOLDER)
     pinned = b"".join(sorted(a.der for a in directory.anchors if a.federation))
     return RedisBundles(shared, prefix=f"{PREFIX}:{hashlib.sha256(pinned).hexdigest()[:16]}")
 

@@ -21,6 +21,7 @@ import structlog
 
 from audit.entry import Draft, start_entry, stop_entry
 from audit.log import DecisionLog
+from audit.tile_http import BEHIND
 from comity import instants, logs
 from comity.admin import NOT_SERVING, SERVING, Health
 from comity.decision import Pep
@@ -42,9 +43,10 @@ from node.images import Images
 from node.ingest import Ingester
 from node.intake import IMAGES_FOLDER, Intake
 from node.kept import Kept
+from node.metrics import NodeMetrics
 from node.policy import OwnPolicy
 from node.quota import Quotas
-from node.retention import ClockGuard, Retention
+from node.retention import ClockGuard, Retention, newest_ms
 from node.rpc.ingest_service import IngestService
 from node.search import Search
 from node.store.choose import StoreAt
@@ -130,15 +132,15 @@ class Parts:
             ),
         )
 
-    def retention(self, state: Path, record: Callable[[Draft], None]) -> Retention:
-        """What purges this node; `record` makes an entry durable in its log, or raises."""
+    def retention(self, state: Path, record: Callable[[Draft], None], known_ms: int = 0) -> Retention:
+        """What purges this node; `record` makes an entry durable in its log, or raises. `known_ms`: see ClockGuard."""
         return Retention(
             state,
             node=self.node,
             store=self.store,
             holds=self.holds,
             # Goes on while the machine sleeps, which is no jump of the clock.
-            guard=ClockGuard(lambda: time.clock_gettime(time.CLOCK_BOOTTIME)),
+            guard=ClockGuard(lambda: time.clock_gettime(time.CLOCK_BOOTTIME), known_ms),
             record=record,
         )
 
@@ -203,7 +205,9 @@ class NodeProgram:
             counters=p.counters,
             clock=instants.now,
         )
-        self._retention = p.retention(state, self._record)
+        self._retention = p.retention(state, self._record, newest_ms(self._log))
+        self._metrics = NodeMetrics(state, status=p.store.status, log=self._log, brokers=lambda: self._brokers.welcomed)
+        self._done = self._metrics.done
         # A seal takes minutes: it must not take a thread from the searches.
         self._housekeeper = ThreadPoolExecutor(1, thread_name_prefix="housekeeping")
 
@@ -218,7 +222,7 @@ class NodeProgram:
         for server in servers:
             await server.start()
         if self._parts.config.admin:
-            await self._witnessing.tiles.start(self._parts.config.admin, self._admin_port)
+            await self._witnessing.tiles.start(self._parts.config.admin, self._admin_port, self._metrics.text)
         await self._intake.start()
         self._brokers.start()
         await self._health.set(SERVING)
@@ -261,7 +265,7 @@ class NodeProgram:
         if p.config.admin:
             admin = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
             self._health.add_to(admin)
-            self._admin_port = _bind(admin, self._witnessing.tiles.grpc_address(p.config.admin), None)
+            self._admin_port = _bind(admin, BEHIND, None)
             out.append(admin)
         return out
 
@@ -311,8 +315,10 @@ class NodeProgram:
                 await asyncio.to_thread(self._kept.purge, now)
                 await asyncio.to_thread(p.ingester.purge_set_aside, before)
                 await asyncio.to_thread(self._intake.purge, now, before)
-                await loop.run_in_executor(self._housekeeper, self._retention.run, now, before)
+                report = await loop.run_in_executor(self._housekeeper, self._retention.run, now, before)
+                self._done.purge(report.rows, report.held)
             except ComityError as error:
+                self._done.failing["purge"] = error.reason
                 logger.error("not purged", reason=error.reason)
 
     async def _seal(self) -> None:
@@ -324,9 +330,11 @@ class NodeProgram:
                     await loop.run_in_executor(self._housekeeper, sealer.prove)
                     proved_at = time.monotonic()
                 sealed = await loop.run_in_executor(self._housekeeper, sealer.run)
+                self._done.failing.pop("seal", None)
                 if sealed.rows:
                     logger.info("sealed", hot=sealed.hot, merged=sealed.merged, rows=sealed.rows)
             except ComityError as error:
+                self._done.failing["seal"] = error.reason
                 logger.error("not sealed", reason=error.reason)
             await asyncio.sleep(SEAL_EVERY_S)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from broker.config import BrokerConfig
 from comity.errors import ConfigError
 from node.config import NodeConfig
+from tests.integration.calls import SEEN, Person
 from tests.integration.world import World
 
 SERVICES = ("comity.v1.SearchService", "comity.v1.NodeLinkService")
@@ -65,3 +67,23 @@ def test_an_admin_port_that_others_could_reach_is_refused(tmp_path: Path, host: 
     for config in (BrokerConfig, NodeConfig):
         with pytest.raises(ConfigError, match="loopback"):
             config.load(tmp_path)
+
+
+def test_the_metrics_of_a_broker_count_searches_by_how_they_ended(federation: World) -> None:
+    before = metrics_of(federation)
+    person = Person.of(federation)
+    assert person.search(person.ask(plate=SEEN)).code == "OK"
+    after = metrics_of(federation)
+    name = 'comity_searches_total{complete="%s"}'
+    assert sum(after[name % c] - before[name % c] for c in ("true", "false")) == 1
+    assert after["comity_nodes_attached"] > 0
+    assert after["comity_log_entries"] > before["comity_log_entries"]
+    assert SEEN not in "".join(after)
+
+
+def metrics_of(federation: World) -> dict[str, float]:
+    address = tomllib.loads((federation.broker.state / "broker.toml").read_text())["admin"]
+    with urllib.request.urlopen(f"http://{address}/metrics", timeout=10) as answer:
+        assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+        lines = answer.read().decode().splitlines()
+    return {name: float(value) for name, value in (ln.rsplit(" ", 1) for ln in lines if not ln.startswith("#"))}
