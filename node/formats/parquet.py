@@ -9,6 +9,7 @@ import csv
 import datetime as dt
 import io
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from decimal import Decimal
 from typing import Any, BinaryIO
 
 from comity.errors import InvalidInput, NotYet
@@ -32,15 +33,15 @@ class Parquet:
         """
         file = _file(stream)
         names = [name for name in file.schema_arrow.names if name.strip().lower() in _NAMES]
-        return opened(names, lambda: _rows(file, names))
+        return opened(names, lambda wanted: _rows(file, wanted))
 
     def open_batch(self, records: Sequence[bytes]) -> Decode:
         """See `ReadFormat.open_batch`."""
         return Csv().open_batch(records)
 
 
-def opened(names: Sequence[str], rows: Callable[[], Rows]) -> tuple[Decode, Iterator[Record]]:
-    """What decodes the rows, and their records; `rows()` gives them anew each time it is called.
+def opened(names: Sequence[str], rows: Callable[[Sequence[str]], Rows]) -> tuple[Decode, Iterator[Record]]:
+    """What decodes the rows, and their records; `rows` gives these columns of them, anew each time it is called.
 
     Confidence is 0-1 or 0-100 by file, as in CSV.
 
@@ -50,19 +51,23 @@ def opened(names: Sequence[str], rows: Callable[[], Rows]) -> tuple[Decode, Iter
     head = _line(names) + b"\n"
     confidence = next((name for name in names if name.strip().lower() in COLUMNS["confidence"]), None)
     sample = b""
-    if confidence and any(_over_one(row.get(confidence)) for row in rows()):
+    if confidence and any(_over_one(row.get(confidence)) for row in rows([confidence])):
         sample = _line(["100" if name == confidence else "" for name in names]) + b"\n"
     decode, _ = Csv().open(io.BytesIO(head + sample))
 
     def records() -> Iterator[Record]:
-        for number, row in enumerate(rows(), start=1):
+        for number, row in enumerate(rows(names), start=1):
             yield Record(line=number, raw=_line([_cell(row.get(name)) for name in names]), head=head)
 
     return decode, records()
 
 
 def _over_one(value: Any) -> bool:
-    return type(value) in (int, float) and 1 < value <= 100
+    # Some writers have decimals or text here: taken for no number, a file of 0-100 would lose its confidences.
+    try:
+        return type(value) is not bool and 1 < float(value) <= 100
+    except (TypeError, ValueError):
+        return False
 
 
 def _cell(value: Any) -> str:
@@ -70,9 +75,11 @@ def _cell(value: Any) -> str:
         return ""
     if isinstance(value, dt.datetime):
         return value.isoformat()
-    if type(value) is float:
+    if isinstance(value, float | Decimal):
         # Never an exponent, which a CSV number does not have.
         return f"{value:.9f}"
+    if isinstance(value, bytes):  # text of older writers, which do not say that it is
+        return value.decode("utf-8", "replace")
     return str(value)
 
 
@@ -89,7 +96,7 @@ def _file(stream: BinaryIO) -> Any:
     except ImportError:
         raise NotYet("Parquet needs pyarrow: pip install 'comity[parquet]'", reason="NO_PARQUET") from None
     try:
-        return parquet.ParquetFile(stream)
+        return parquet.ParquetFile(stream, pre_buffer=False, page_checksum_verification=True)
     except (ArrowException, OSError, ValueError):
         raise InvalidInput("the file is not Parquet", reason="BAD_HEADER") from None
 
@@ -99,6 +106,15 @@ def _rows(file: Any, names: Sequence[str]) -> Iterator[Mapping[str, Any]]:
 
     try:
         for batch in file.iter_batches(batch_size=ROWS_AT_ONCE, columns=list(names)):
-            yield from batch.to_pylist()
+            yield from batch.cast(_readable(batch.schema), safe=False).to_pylist()
     except (ArrowException, OSError, ValueError):
         raise InvalidInput("the file is damaged: what came before is read in", reason="CANNOT_READ") from None
+
+
+def _readable(schema: Any) -> Any:
+    """The schema, times of it in microseconds: finer ones, which data frames are written with, no datetime can hold."""
+    import pyarrow
+
+    return pyarrow.schema(
+        [f.with_type(pyarrow.timestamp("us", f.type.tz)) if pyarrow.types.is_timestamp(f.type) else f for f in schema]
+    )
