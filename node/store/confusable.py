@@ -6,7 +6,7 @@ from comity.plate import MAX_PLATE_CHARACTERS, skeleton
 
 # What the skeleton does not fold already; both ways. Folding these too would make most plates alike.
 _PAIRS = ("1T", "1J", "27", "3E", "3J", "37", "4A", "56", "58", "6G", "7J", "MN", "MH", "NH", "VW")
-_ALPHABET = "".join(sorted(set(skeleton("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"))))
+ALPHABET = "".join(sorted(set(skeleton("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"))))
 
 
 def _partners() -> dict[str, str]:
@@ -31,8 +31,10 @@ def confusable_skeletons(number: str) -> list[str]:
     for i, character in enumerate(own):
         head, tail = own[:i], own[i + 1 :]
         out.add(head + tail)
-        out.update(head + other + tail for other in _PARTNERS.get(character, ""))
+        out.update([head + other + tail for other in _PARTNERS.get(character, "")])
     if len(own) < MAX_PLATE_CHARACTERS:
-        out.update(own[:i] + extra + own[i:] for i in range(len(own) + 1) for extra in _ALPHABET)
+        for i in range(len(own) + 1):
+            head, tail = own[:i], own[i:]
+            out.update([head + extra + tail for extra in ALPHABET])
     out.discard("")
     return sorted(out)

@@ -1,12 +1,15 @@
-"""Part of a plate as SQL on one segment: a range, the trigrams or the places of the dictionary, or a scan of it."""
+"""Part of a plate as SQL on one segment: ranges of skeletons, the trigrams or places of the dictionary, or a scan."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
 
+import orjson
+
 from comity.plate import skeleton
 from comity.query import MIN_LITERALS, PatternQuery
+from node.store.confusable import ALPHABET
 from node.store.segment import Segment
 
 _TRIGRAM = 3
@@ -15,6 +18,13 @@ _MIN_PLACED = 2  # with one alone, a scan of the dictionary is as quick
 # GLOB reads the pattern as the query means it: of its special characters only ? and * can stand in one.
 _FITS = "d.plate GLOB :pattern AND (:state = '' OR coalesce(r.text, :state) IN (:state, ''))"
 _PREFIX = "d.skel >= :low AND d.skel < :high"
+# By the key alone, which every kind of segment has; ~ comes after every character of a plate. The + keeps the planner
+# from taking the beginning of the pattern, which is shorter, for the range.
+_BEGUN = (
+    "d.skel IN (SELECT k.skel FROM json_each(:starts) j"
+    " CROSS JOIN det k ON k.skel BETWEEN j.value AND j.value || '~' WHERE +k.skel GLOB :folded)"
+)
+_SCANNED = "d.skel IN (SELECT k.skel FROM det k WHERE +k.skel GLOB :folded)"
 _LISTED = "d.skel IN (SELECT p.skel FROM plates p WHERE p.plate GLOB :pattern)"
 _FOUND = (
     "d.skel IN (SELECT p.skel FROM {0} t JOIN plates p ON p.pid = t.rowid"
@@ -42,19 +52,37 @@ class Conditions:
 def conditions(query: PatternQuery) -> Conditions:
     """The conditions that find just the rows whose plate fits `query`, in every kind of segment alike."""
     values: dict[str, object] = {"pattern": query.pattern, "state": query.state}
-    known = [skeleton(run) for run in re.split(r"[?*]+", query.pattern)]
+    folded = skeleton(query.pattern)
+    known = re.split(r"[?*]+", folded)
     if len(known[0]) >= MIN_LITERALS:
         # The folded beginning: no plate that fits has another, and the rows are sorted by it.
+        # Where rows still come the range is put as a list, or the planner would take the window's index instead.
         values |= {"low": known[0], "high": known[0][:-1] + chr(ord(known[0][-1]) + 1)}
-        return Conditions(plain=f"{_PREFIX} AND {_FITS}", listed=f"{_PREFIX} AND {_FITS}", values=values)
+        values |= {"starts": orjson.dumps(known[:1]).decode(), "folded": folded}
+        return Conditions(plain=f"{_BEGUN} AND {_FITS}", listed=f"{_PREFIX} AND {_FITS}", values=values)
+    starts, literals = _starts(folded)
+    values |= {"starts": orjson.dumps(starts).decode(), "folded": folded}
+    if literals >= MIN_LITERALS:
+        return Conditions(plain=f"{_BEGUN} AND {_FITS}", listed=f"{_BEGUN} AND {_FITS}", values=values)
     runs = {run[i : i + _TRIGRAM] for run in known for i in range(len(run) - _TRIGRAM + 1)}
-    placed = [f"{PLACES[i]}{c}" for i, c in enumerate(skeleton(query.pattern.partition("*")[0])) if c != "?"]
+    placed = [f"{PLACES[i]}{c}" for i, c in enumerate(folded.partition("*")[0]) if c != "?"]
     index, words = ("tri", sorted(runs)) if runs else ("pos", placed) if len(placed) >= _MIN_PLACED else ("", [])
     values["words"] = " AND ".join(f'"{word}"' for word in words)
     return Conditions(
-        plain=_FITS,
+        plain=f"{_BEGUN if literals else _SCANNED} AND {_FITS}",
         listed=f"{_LISTED} AND {_FITS}",
         index=index,
         indexed=f"{_FOUND.format(index)} AND {_FITS}",
         values=values,
     )
+
+
+def _starts(folded: str) -> tuple[list[str], int]:
+    """How skeletons that fit may begin, and how many known characters each of these has.
+
+    Up to the second character that is not known: each one makes as many ranges as there are characters.
+    """
+    known = re.match(r"[^?*]*\??[^?*]*", folded)
+    head = known.group().rstrip("?") if known else ""
+    starts = [head.replace("?", c) for c in ALPHABET] if "?" in head else [head]
+    return starts, len(head) - head.count("?")

@@ -20,6 +20,11 @@ _OTHERS = """
 LEFT JOIN word s ON s.id = d.source LEFT JOIN word m ON m.id = d.make LEFT JOIN word o ON o.id = d.colour
 """
 SELECT = f"SELECT {_COLUMNS} FROM det d {_REGION} {_CAMERA} {_OTHERS}"  # noqa: S608  # nosec B608
+# The same of each skeleton in `:skels`, looked up in their order, which is that of the rows.
+SELECT_LISTED = (
+    f"SELECT {_COLUMNS} FROM json_each(:skels) j CROSS JOIN det d ON d.skel = j.value"  # noqa: S608  # nosec B608
+    f" {_REGION} {_CAMERA} {_OTHERS}"
+)
 # The same of each camera and span of time in `:spans`; the order of the joins is fixed, so that the camera index
 # leads from each span to its rows and to no other.
 SPANS = """

@@ -33,7 +33,7 @@ CREATE TABLE det(skel TEXT NOT NULL, captured_at INTEGER NOT NULL, uid INTEGER N
 """
 _SCHEMA = f"""{WORDS_AND_ROWS}
 CREATE UNIQUE INDEX det_k ON det(skel, captured_at, uid);
-CREATE INDEX det_c ON det(camera, captured_at, plate);
+CREATE INDEX det_t ON det(captured_at, camera, plate);
 """
 
 

@@ -16,6 +16,7 @@ from comity.detection import Detection, Match, MatchClass
 from comity.instants import from_ms, to_ms
 from comity.plate import Plate
 from comity.query import AreaQuery, ConvoyQuery, PatternQuery
+from node.store import rows as stored
 from node.store.area import UNPLACED, condition
 from node.store.bulk import Load, loading
 from node.store.confusable import confusable_skeletons
@@ -24,7 +25,7 @@ from node.store.expire import Cuts, Expiry, expiry
 from node.store.interface import Added, Gap, Purged, StoreError, check_bounds, check_search
 from node.store.manifest import Piece
 from node.store.partial import conditions
-from node.store.rows import HAS, INSERT, SELECT, SELECT_SPANS, Key, Words, first_ms, key_of, row_of, timed_detection
+from node.store.rows import Key, Words, first_ms, key_of, row_of, timed_detection
 from node.store.rules import ClassRule, unexpired
 from node.store.seal import DAY_S
 from node.store.sealing import Sealer
@@ -35,7 +36,6 @@ from node.store.status import StoreStatus, measure
 MAX_HOT_ROWS = 1_000_000
 ATTEMPTS = 100  # a search or a batch begins anew when a seal or a purge changed the folder under it
 _EXACT = "d.skel = :skel AND d.plate = :number AND coalesce(r.text, :state) IN (:state, '')"
-_CONFUSABLE = "d.skel IN (SELECT value FROM json_each(:skels))"
 _WINDOW = " AND d.captured_at >= :begin AND d.captured_at < :end"
 _NEWEST_FIRST = " ORDER BY d.captured_at DESC, d.uid DESC LIMIT :most"
 _DAMAGED = "STORE_CORRUPT"
@@ -139,7 +139,7 @@ class SqliteStore:
         """See `DetectionStore.confusable`."""
         check_search(plate, begin, end, limit)
         skeletons = orjson.dumps(confusable_skeletons(plate.number)).decode()
-        found = self.select(_CONFUSABLE, {"skels": skeletons}, begin, end, limit)
+        found = self.select("1", {"skels": skeletons}, begin, end, limit, first=stored.SELECT_LISTED)
         return [
             Match(detection=d, match_class=MatchClass.EXACT if d.plate == plate else MatchClass.CONFUSABLE)
             for d in found
@@ -179,7 +179,8 @@ class SqliteStore:
 
         numbers = companions(query, self.viewing(who))
         values: dict[str, object] = {"plates": orjson.dumps(numbers).decode()}
-        found = self.select(READS, values, begin, end, limit, spans=spans) if numbers else []
+        how = stored.SELECT_SPANS
+        found = self.select(READS, values, begin, end, limit, first=how, spans=spans) if numbers else []
         return [Match(detection=d, match_class=MatchClass.EXACT) for d in found]
 
     def select(
@@ -190,17 +191,18 @@ class SqliteStore:
         end: dt.datetime,
         limit: int,
         *,
+        first: str = stored.SELECT,
         spans: Sequence[Span] | None = None,
     ) -> list[Detection]:
-        """Unexpired rows of the window that meet `where` (SQL on `rows.SELECT`), newest first, at most `limit` + 1.
+        """Unexpired rows of the window that meet `where` (SQL on `first`), newest first, at most `limit` + 1.
 
-        `where` may differ by segment, where a dictionary can be used; `spans` narrows to some cameras.
+        `where` may differ by segment, where a dictionary can be used; `first` is one of those of `rows`, with `spans`
+        for `SELECT_SPANS`.
 
         Raises:
             StoreError: it was not searched; PART_SET_ASIDE if a part that could hold rows of it is damaged.
         """
         begin_ms, end_ms, clause, cuts = self._unexpired(begin, end)
-        first = SELECT if spans is None else SELECT_SPANS
         asked = {**values, **cuts, "begin": begin_ms, "end": end_ms, "most": limit + 1}
 
         def statement(segment: Segment) -> str:
@@ -256,7 +258,7 @@ class SqliteStore:
         Raises:
             StoreError: PART_SET_ASIDE; one of them cannot be searched, so that no answer is whole.
         """
-        if any(p.meets(begin_ms, end_ms) for p in view.manifest.set_aside):
+        if view.manifest.set_aside and any(p.meets(begin_ms, end_ms) for p in view.manifest.set_aside):
             raise StoreError("a part of the detection store is damaged and was set aside", reason="PART_SET_ASIDE")
         yield None, view.active
         yield from ((p, s) for p, s in view.pieces if p.meets(begin_ms, end_ms))
@@ -352,7 +354,7 @@ class SqliteStore:
             wanted = [k for k in keys - known if piece.begin_ms <= k[1] < piece.end_ms]
             try:
                 with segment.reading() as connection:
-                    known.update(k for k in wanted if connection.execute(HAS, k).fetchone())
+                    known.update(k for k in wanted if connection.execute(stored.HAS, k).fetchone())
             except StoreError as error:
                 judged = self._judged(piece, segment, error)
                 if not isinstance(judged, _Aside):
@@ -374,7 +376,7 @@ class SqliteStore:
             words = dict(self._words[1]) if self._words[0] == name else {}
             rows = [row_of(d, words, connection) for d in batch]
             rows.sort(key=lambda row: row[:2])
-            accepted = connection.executemany(INSERT, rows).rowcount if rows else 0
+            accepted = connection.executemany(stored.INSERT, rows).rowcount if rows else 0
         self._words = (name, words)
         return accepted
 
