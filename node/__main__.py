@@ -27,6 +27,7 @@ from node import counters
 from node.copy_command import copy, make_store
 from node.holds import HOLD, PRESERVATION, PRESERVATION_DAYS, Holds
 from node.ingest_commands import ingest, replay
+from node.retention import newest_ms
 from node.store.choose import DEFAULT, StoreAt
 from node.store.held import FILE as HELD_FILE
 from node.store.held import Held, Scope
@@ -165,8 +166,9 @@ def status(state: Path, as_json: bool) -> None:
 @node.command()
 @click.argument("state", type=FOLDER)
 @click.option("--dry-run", is_flag=True, help="Only say what would go.")
+@click.option("--clock-checked", is_flag=True, help="The clock is right, though the log's newest entry is a day old.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-def purge(state: Path, dry_run: bool, as_json: bool) -> None:
+def purge(state: Path, dry_run: bool, clock_checked: bool, as_json: bool) -> None:
     """Delete what is past its retention from STATE now, sealed parts included, and write the log's entry.
 
     A node that serves purges by itself, and has the log: stop it first, or use --dry-run, which always works.
@@ -184,7 +186,8 @@ def purge(state: Path, dry_run: bool, as_json: bool) -> None:
         report = parts.retention(state, _never).rehearse(before, slack=dt.timedelta())
     else:
         with DecisionLog.open(state, clock=instants.now) as log:
-            report = parts.retention(state, recorder(log)).run(now, before, slack=dt.timedelta())
+            known_ms = 0 if clock_checked else newest_ms(log)
+            report = parts.retention(state, recorder(log), known_ms).run(now, before, slack=dt.timedelta())
     parts.store.close()
     if as_json:
         gone = [

@@ -23,6 +23,7 @@ from pathlib import Path
 import orjson
 
 from audit.entry import Draft, purge_entry
+from audit.log import DecisionLog
 from comity.errors import ConfigError, Unavailable
 from comity.instants import from_ms, to_ms
 from identity import files
@@ -36,7 +37,8 @@ HOUR_MS = 3_600_000
 MAX_BYTES = 1024 * 1024
 MAX_RULE_CHARACTERS = 200
 TOLERANCE_S = 300.0
-SETTLED_S = 3600.0
+SETTLED_S, LONGEST_S = 3600.0, 7 * 86_400.0
+UNSEEN_S = 86_400.0
 SLACK = dt.timedelta(days=1)  # how long expired rows stay in a sealed part before it is rewritten for them
 
 
@@ -76,20 +78,38 @@ class Report:
 
 
 class ClockGuard:
-    """Tells whether the wall clock went as the machine's own counter did; both in seconds."""
+    """Tells whether the wall clock went as the machine's own counter did; both in seconds.
 
-    def __init__(self, counter: Callable[[], float]) -> None:
+    `known_ms`: the newest time that this node wrote down before it started, ms UTC; 0 if it wrote none. The clock may
+    have jumped while nobody looked: more than a day after it is taken for a jump, and so is any time before it.
+    """
+
+    def __init__(self, counter: Callable[[], float], known_ms: int = 0) -> None:
         self._counter = counter
+        self._known_s = known_ms / 1000
         self._last: tuple[float, float] | None = None
         self._jumped_at: float | None = None
+        self._ahead_s = 0.0
 
     def steady(self, now: dt.datetime) -> bool:
-        """False from a jump of more than five minutes until an hour without a further one has passed."""
+        """False from a jump of more than five minutes until an hour without a further one has passed.
+
+        Until as long as it jumped ahead has passed if that is longer, a week at most: somebody should see it first.
+        """
         wall, count = now.timestamp(), self._counter()
-        if self._last is not None and abs((wall - self._last[0]) - (count - self._last[1])) > TOLERANCE_S:
+        if self._last is not None:
+            jump = (wall - self._last[0]) - (count - self._last[1])
+            if abs(jump) > TOLERANCE_S:
+                self._jumped_at, self._ahead_s = count, self._ahead_s + jump
+        elif self._known_s and not -TOLERANCE_S <= wall - self._known_s <= UNSEEN_S:
             self._jumped_at = count
         self._last = wall, count
-        return self._jumped_at is None or count - self._jumped_at >= SETTLED_S
+        if self._jumped_at is None:
+            return True
+        if count - self._jumped_at < min(max(SETTLED_S, self._ahead_s), LONGEST_S):
+            return False
+        self._jumped_at, self._ahead_s = None, 0.0
+        return True
 
 
 class Retention:
@@ -122,7 +142,8 @@ class Retention:
         """
         if not self._guard.steady(now):  # 1
             raise Unavailable(
-                "the clock jumped: nothing is purged until it was steady for an hour", reason="CLOCK_JUMPED"
+                "the clock jumped, maybe while the node was stopped: nothing is purged until it was steady for an hour",
+                reason="CLOCK_JUMPED",
             )
         holds = self._holds.all()  # 2
         self._record_holds(holds)  # 3
@@ -227,3 +248,13 @@ class Retention:
             files.replace(self._file, orjson.dumps(asdict(tally)), mode=files.PRIVATE)
         except ConfigError:
             raise Unavailable(f"{FILE} cannot be written: nothing is purged", reason="RETENTION_UNWRITABLE") from None
+
+
+def newest_ms(log: DecisionLog) -> int:
+    """When the log's newest entry was written, ms UTC; 0 if it has none.
+
+    Raises:
+        LogFault: LOG_UNREADABLE.
+    """
+    size = log.head.size
+    return to_ms(dt.datetime.fromisoformat(orjson.loads(log.entries(size - 1, size)[0])["at"])) if size else 0

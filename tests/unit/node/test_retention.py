@@ -11,15 +11,18 @@ from typing import Any
 
 import pytest
 
-from audit.entry import Draft
+from audit.entry import Draft, purge_entry
+from audit.log import DecisionLog
 from comity.decision import Obligations
 from comity.errors import ComityError, ConfigError, Unavailable
 from comity.inquiry import Disclosed
+from comity.instants import to_ms
 from comity.plate import Plate
 from comity.query import PlateQuery
+from node.__main__ import recorder
 from node.holds import Holds
 from node.look_up import look_up
-from node.retention import FILE, ClockGuard, Retention
+from node.retention import FILE, ClockGuard, Retention, newest_ms
 from node.store.held import Held, Scope
 from node.store.interface import StoreError
 from node.store.rules import ClassRule, parse_rules
@@ -248,6 +251,51 @@ def test_a_clock_that_jumps_ahead_expires_nothing_for_an_hour_after(agency: Agen
         agency.run()
     agency.passes(HOUR)
     assert (agency.run(), agency.store.count()) == (0, 5)
+
+
+@pytest.mark.parametrize(
+    ("known_s", "steady"),
+    [
+        pytest.param(0, True, id="a node that never ran"),
+        pytest.param(60, True, id="a minute after it stopped"),
+        pytest.param(DAY_S - 1, True, id="within a day"),
+        pytest.param(DAY_S + 1, False, id="more than a day after"),
+        pytest.param(20 * YEAR_S, False, id="twenty years after"),
+        pytest.param(-3600, False, id="before it stopped"),
+    ],
+)
+def test_a_clock_that_jumped_while_the_node_was_stopped_expires_nothing_for_an_hour(known_s: int, steady: bool) -> None:
+    counter = [0.0]
+    guard = ClockGuard(lambda: counter[0], to_ms(NOW - dt.timedelta(seconds=known_s)) if known_s else 0)
+    assert guard.steady(NOW) is steady
+    counter[0] += 3600
+    assert guard.steady(NOW + HOUR)
+
+
+@pytest.mark.parametrize(
+    ("jump_s", "wait_s"),
+    [
+        pytest.param(600, 3600, id="minutes ahead: an hour"),
+        pytest.param(-20 * YEAR_S, 3600, id="back: an hour"),
+        pytest.param(2 * DAY_S, 2 * DAY_S, id="two days ahead: two days"),
+        pytest.param(20 * YEAR_S, 7 * DAY_S, id="twenty years ahead: a week"),
+    ],
+)
+def test_after_a_jump_nothing_is_purged_for_as_long_as_somebody_may_need_to_see_it(jump_s: int, wait_s: int) -> None:
+    counter = [0.0]
+    guard = ClockGuard(lambda: counter[0])
+    jumped = NOW + dt.timedelta(seconds=jump_s)
+    assert [guard.steady(NOW), guard.steady(jumped)] == [True, False]
+    for passed, steady in ((wait_s - 1, False), (wait_s, True), (wait_s + 1, True)):
+        counter[0] = passed
+        assert guard.steady(jumped + dt.timedelta(seconds=passed)) is steady
+
+
+def test_the_newest_time_that_a_node_knows_is_its_log_s(tmp_path: Path) -> None:
+    with DecisionLog.create(tmp_path, origin="n.example/log", clock=lambda: NOW) as log:
+        assert newest_ms(log) == 0
+        recorder(log)(purge_entry(node="n", rows=1, begin=NOW, end=NOW + HOUR, rule="retention", digest=bytes(32)))
+        assert newest_ms(log) == to_ms(NOW)
 
 
 def test_a_rehearsal_says_what_would_go_and_changes_nothing(agency: Agency) -> None:
