@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import itertools
 import random
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -79,8 +80,7 @@ def at(postgres_server: PostgresServer, tmp_path: Path) -> Iterator[Callable[[st
         return at
 
     yield parsed
-    with connect_to(parsed("server")) as connection:
-        connection.execute(f'DROP SCHEMA "{schema_of(NODE)}" CASCADE'.encode())
+    emptied(parsed("server"))
 
 
 def moving(at: StoreAt) -> Movable:
@@ -219,12 +219,14 @@ def test_a_damaged_part_is_not_left_behind_in_silence(at: Callable[[str], StoreA
     assert e.value.reason in ("PART_SET_ASIDE", "STORE_CORRUPT")
 
 
-def killed_at_points(at: Callable[[str], StoreAt], folder: Path, points: int, seed: int) -> None:
+def killed_at_points(
+    at: Callable[[str], StoreAt], folder: Path, names: tuple[str, str], *, points: int, seed: int
+) -> None:
     """Kill a copying process again and again, here and there, and let the last one end."""
     rng = random.Random(seed)
-    one, other = at("one"), at("server")
+    one, other = (at(name) for name in names)
     added(one, batch(rng, 2_000))
-    command = [sys.executable, "-m", "tests.unit.node.copy_child", str(folder), "sqlite:one", *rest(folder)]
+    command = [sys.executable, "-m", "tests.unit.node.copy_child", str(folder), *rest(folder, names)]
     for _ in range(points):
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
             assert child.stdout is not None
@@ -232,15 +234,23 @@ def killed_at_points(at: Callable[[str], StoreAt], folder: Path, points: int, se
             child.kill()
         if not (folder / FILE).exists() and (found := all_rows(other)):  # it had ended before it was killed
             assert found == all_rows(one)
-            with connect_to(other) as connection:
-                connection.execute(f'DROP SCHEMA "{schema_of(NODE)}" CASCADE'.encode())
-            at("server")
+            emptied(other)
+            at(names[1])
     copied(folder, one, other)
     assert all_rows(one) == all_rows(other)
 
 
-def rest(folder: Path) -> list[str]:
-    return [(folder / "url").read_text(), "password" if (folder / "password").stat().st_size else ""]
+def emptied(at: StoreAt) -> None:
+    if at.folder is not None:
+        shutil.rmtree(at.folder)
+        return
+    with connect_to(at) as connection:
+        connection.execute(f'DROP SCHEMA "{schema_of(NODE)}" CASCADE'.encode())
+
+
+def rest(folder: Path, names: tuple[str, str]) -> list[str]:
+    urls = [(folder / "url").read_text() if name == "server" else f"sqlite:{name}" for name in names]
+    return [*urls, "password" if (folder / "password").stat().st_size else ""]
 
 
 def connect_to(at: StoreAt) -> Connection:
@@ -248,17 +258,22 @@ def connect_to(at: StoreAt) -> Connection:
     return connect(at.address, "public")
 
 
+WAYS = [pytest.param(("one", "server"), id="to the server"), pytest.param(("server", "two"), id="to files")]
+
+
 @pytest.mark.timeout(300)
+@pytest.mark.parametrize("names", WAYS)
 def test_a_killed_copy_goes_on_and_in_the_end_every_row_is_there_once(
-    at: Callable[[str], StoreAt], tmp_path: Path
+    at: Callable[[str], StoreAt], tmp_path: Path, names: tuple[str, str]
 ) -> None:
-    killed_at_points(at, tmp_path, 4, seed=1)
+    killed_at_points(at, tmp_path, names, points=2, seed=1)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
-def test_a_copy_killed_200_times_goes_on(at: Callable[[str], StoreAt], tmp_path: Path) -> None:
-    killed_at_points(at, tmp_path, 200, seed=2)
+@pytest.mark.parametrize("names", WAYS)
+def test_a_copy_killed_200_times_goes_on(at: Callable[[str], StoreAt], tmp_path: Path, names: tuple[str, str]) -> None:
+    killed_at_points(at, tmp_path, names, points=200, seed=2)
 
 
 @pytest.mark.parametrize(

@@ -17,9 +17,10 @@ from audit.entry import Draft
 from comity.errors import ConfigError, Unavailable
 from comity.instants import to_ms
 from comity.plate import Plate
-from comity.query import PatternQuery
+from comity.query import AreaQuery, PatternQuery
 from node.holds import Holds
 from node.retention import ClockGuard, Retention
+from node.store import postgres_schema
 from node.store.held import Scope
 from node.store.interface import StoreError
 from node.store.months import Month
@@ -170,6 +171,19 @@ def test_a_store_of_another_version_is_not_opened(
     if made_by == "a later program":
         with store.pool.lent() as connection, pytest.raises(ConfigError, match=f"of version {later}"):
             migrate(connection, store.pool.schema, f"alder/{node}")
+
+
+def test_a_store_of_an_earlier_version_is_not_opened_until_it_was_migrated(
+    address: PostgresAddress, opened: Open, node: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened().add([detection(seconds=10)])
+    monkeypatch.setattr(postgres_schema, "MIGRATIONS", (*MIGRATIONS, ("CREATE TABLE novelty(x int)",)))
+    with pytest.raises(ConfigError) as e:
+        opened()
+    assert e.value.reason == "STORE_OLD"
+    with connect(address, schema_of(node)) as connection:
+        assert migrate(connection, schema_of(node), f"alder/{node}", postgres_schema.MIGRATIONS) == 1
+    assert exact(opened()) == [10]
 
 
 def test_a_migration_that_fails_leaves_the_store_as_it_was(opened: Open, node: str) -> None:
@@ -376,6 +390,46 @@ def test_no_error_repeats_a_row(opened: Open) -> None:
     assert e.value.__suppress_context__
 
 
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        pytest.param("53100", "STORE_FULL", id="the disk is full"),
+        pytest.param("XX001", "STORE_CORRUPT", id="a page is damaged"),
+        pytest.param("XX002", "STORE_CORRUPT", id="an index is damaged"),
+        pytest.param("40P01", "STORE_BUSY", id="two writers wait for one another"),
+        pytest.param("53200", "STORE_FAILED", id="the server has no memory left"),
+    ],
+)
+def test_what_the_server_cannot_write_is_not_acknowledged_and_what_was_is_still_found(
+    opened: Open, code: str, reason: str
+) -> None:
+    store = opened()
+    store.add([detection(seconds=10)])
+    failing(store, "BEFORE INSERT ON det FOR EACH ROW", code)
+    with pytest.raises(StoreError) as e:
+        store.add([detection(seconds=20), detection("8XYZ999")])
+    assert e.value.reason == reason
+    assert "8XYZ999" not in f"{e.value!r}"
+    assert exact(store) == [10]
+    with store.pool.own() as connection:
+        run(connection, "DROP TRIGGER failing ON det")
+    assert store.add([detection(seconds=20)]).accepted == 1
+
+
+def failing(store: PostgresStore, when: str, code: str) -> None:
+    """From now on the server fails with this code there."""
+    with store.pool.own() as connection:
+        run(connection, fails(code))
+        run(connection, f"CREATE TRIGGER failing {when} EXECUTE FUNCTION fail()")
+
+
+def fails(code: str) -> str:
+    return (
+        "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS"
+        f" $$ BEGIN RAISE EXCEPTION '8XYZ999' USING ERRCODE = '{code}'; END $$"
+    )
+
+
 def test_a_statement_that_takes_too_long_is_an_error(opened: Open) -> None:
     store = opened()
     with store.pool.lent() as connection:
@@ -449,6 +503,37 @@ def test_what_was_acknowledged_survives_the_server_s_death_and_searches_fail_unt
     spoilt.start()
     assert exact(store) == [10, 20]
     assert store.add([detection(seconds=10)]).duplicates == 1
+    store.close()
+
+
+def test_a_damaged_page_is_an_error_of_each_search_and_never_no_record(spoilt: LocalServer) -> None:
+    store = own(spoilt)
+    store.add([detection(seconds=s) for s in (30, 40)])
+    with store.pool.own() as connection:
+        [path] = run(connection, "SELECT pg_relation_filepath('det_2026_01')").fetchone()
+    spoilt.ask("CHECKPOINT")
+    spoilt.kill()
+    file = spoilt.folder / "data" / path
+    whole = file.read_bytes()
+    file.write_bytes(b"\xff" * 8192 + whole[8192:])
+    spoilt.start()
+    queries: list[Callable[[], object]] = [
+        lambda: exact(store),
+        lambda: store.confusable(PLATE, ago(60), NOW, 10),
+        lambda: store.partial(PatternQuery.parse("7AB*", "CA"), ago(60), NOW, 10),
+        lambda: store.partial(PatternQuery.parse("*123", "CA"), ago(60), NOW, 10),
+        lambda: store.area(AreaQuery.parse(camera=detection().camera), ago(60), NOW, 10),
+    ]
+    reasons = []
+    for query in queries:
+        with pytest.raises(StoreError) as e:
+            query()
+        reasons.append(e.value.reason)
+    spoilt.kill()
+    file.write_bytes(whole)
+    spoilt.start()
+    assert reasons == ["STORE_CORRUPT"] * len(queries)
+    assert 30 in exact(store)
     store.close()
 
 

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from comity.envelope import Envelope
 from comity.errors import ComityError, Exhausted, InvalidInput, LogBroken, Unavailable
 from comity.outcome import OutcomeKind
 from comity.v1 import decision_pb2
 from comity.v1 import node_link_service_pb2 as pb2
+from identity.signing import Signer
 from node.kept import Kept
 from node.store.interface import StoreError
 from tests.fakes import FailingKept
 from tests.unit.broker.scene import APPROVAL, DENY
 from tests.unit.comity import scene
 from tests.unit.comity.scene import DAY, NOW
-from tests.unit.identity.world import World
+from tests.unit.identity.world import BRAZOS, World, name
 from tests.unit.node.scene import BROKER, NodeStage, nobody, seen
 
 
@@ -185,6 +188,72 @@ async def test_a_node_that_needs_an_approval_waits_for_one_though_the_broker_per
     stage = NodeStage(world, tmp_path, rows=APPROVAL)
     out, outcome = await stage.answer(await stage.work())
     assert (outcome.kind, out.reason_code, outcome.role) == (OutcomeKind.PENDING, "APPROVAL_AWAITED", "supervisor")
+    assert stage.store.searches == 0
+
+
+def _moved(at: NodeStage) -> Envelope:
+    """The supervisor's true signature, put under another inquiry of the same person."""
+    true = at.envelope(at.at_broker.supervisor)
+    return replace(true, payload=scene.inquiry(beneficiary="us-tx-brazos-pd").encode())
+
+
+def _carried_over(at: NodeStage) -> Envelope:
+    """A fresh inquiry, signed by its author, with the supervisor's signature of an earlier one."""
+    earlier = at.envelope(at.at_broker.supervisor)
+    fresh = at.envelope(inquiry_id="0190b5a4-7a1a-7c3a-9d52-0f4b1f7f3a99")
+    return replace(fresh, signatures=(*fresh.signatures, earlier.signatures[1]))
+
+
+def _supervisor(stage: NodeStage, id_: str = "s-okafor", **certificate: Any) -> Signer:
+    return stage.world.person(id_, role="supervisor", **certificate)
+
+
+# The broker believed each of them: it has been taken over, or its clock is wrong.
+WRONGLY_APPROVED: dict[str, tuple[Callable[[NodeStage], Envelope], str]] = {
+    "by a supervisor of another agency": (
+        lambda at: at.envelope(at.world.signer(at.world.brazos, name(BRAZOS, "person", "b-hale"), role="supervisor")),
+        "WRONG_APPROVER",
+    ),
+    "by an investigator of the same agency": (lambda at: at.envelope(at.world.person("a-lind")), "WRONG_APPROVER"),
+    "by an auditor of the same agency": (
+        lambda at: at.envelope(at.world.person("a-lind", role="auditor")),
+        "WRONG_ROLE",
+    ),
+    "by the requester with a supervisor's certificate": (
+        lambda at: at.envelope(_supervisor(at, "t-reyes")),
+        "DUPLICATE_SIGNER",
+    ),
+    "with a certificate that has expired": (
+        lambda at: at.envelope(_supervisor(at, at=NOW - DAY, ttl=DAY)),
+        "CERTIFICATE_EXPIRED",
+    ),
+    "with a certificate that is not valid yet": (
+        lambda at: at.envelope(_supervisor(at, at=NOW + DAY)),
+        "CERTIFICATE_NOT_YET_VALID",
+    ),
+    "by the node itself": (lambda at: at.envelope(at.signer), "WRONG_KIND"),
+    "by the broker": (lambda at: at.envelope(at.at_broker.broker), "WRONG_KIND"),
+    "once truly and once by another agency": (
+        lambda at: at.envelope(
+            at.at_broker.supervisor,
+            at.world.signer(at.world.brazos, name(BRAZOS, "person", "b-hale"), role="supervisor"),
+        ),
+        "WRONG_APPROVER",
+    ),
+    "with a signature moved to another purpose": (_moved, "BAD_SIGNATURE"),
+    "with the signature of an earlier inquiry": (_carried_over, "BAD_SIGNATURE"),
+}
+
+
+@pytest.mark.parametrize(("make", "reason"), WRONGLY_APPROVED.values(), ids=WRONGLY_APPROVED.keys())
+async def test_what_is_wrongly_approved_is_refused_by_the_node_though_the_broker_permitted(
+    make: Callable[[NodeStage], Envelope], reason: str, world: World, tmp_path: Path
+) -> None:
+    stage = NodeStage(world, tmp_path, rows=APPROVAL)
+    stage.store.add([seen()])
+    out, outcome = await stage.answer(await stage.work(make(stage)))
+    assert (outcome.kind, out.reason_code) == (OutcomeKind.REFUSED, reason)
+    assert [b["reason_code"] for b in stage.log.bodies("rejected")] == [reason]
     assert stage.store.searches == 0
 
 
