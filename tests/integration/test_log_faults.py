@@ -44,7 +44,7 @@ def failing_syncs(pid: int, trace: Path) -> Iterator[None]:
             until(lambda: _traced(pid) or process.poll() is not None, "strace is attached")
             if process.poll() is not None:
                 assert process.stderr is not None
-                pytest.skip(f"processes may not be traced here: {process.stderr.read().strip()[-80:]}")
+                pytest.skip(f"processes cannot be traced here: {process.stderr.read().strip()[-80:]}")
             yield
         finally:
             process.terminate()
@@ -73,7 +73,7 @@ def test_an_inquiry_and_its_decision_hold_who_what_why_where_and_when_to_the_mil
     assert any(not t.endswith(".000Z") for t in times[:3]) or times[0] != times[2]
 
 
-@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+@pytest.mark.skipif(shutil.which("strace") is None, reason="processes cannot be traced here: strace is not installed")
 def test_a_failed_fsync_turns_health_off_at_once_and_ends_the_broker_without_another_try(
     world: World, tmp_path: Path
 ) -> None:

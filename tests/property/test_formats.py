@@ -118,7 +118,7 @@ def str_of(text: str) -> str:
     )
 )
 def test_any_row_of_a_parquet_file_is_a_read_or_a_reason(rows: list[dict[str, Any]]) -> None:
-    decode, records = opened(["plate", "state", "time", "camera", "conf"], lambda: rows)
+    decode, records = opened(["plate", "state", "time", "camera", "conf"], lambda _: rows)
     seen = 0
     for record in records:
         seen += 1

@@ -23,9 +23,9 @@ SYNC = "fdatasync,fsync"
 def _traceable() -> str:
     """Why a process of ours cannot be traced here; empty if it can."""
     if shutil.which("strace") is None:
-        return "strace is not installed"
+        return "processes cannot be traced here: strace is not installed"
     tried = subprocess.run(["strace", "-qq", "-e", "trace=none", "true"], capture_output=True, check=False)
-    return "" if tried.returncode == 0 else "processes may not be traced here"
+    return "" if tried.returncode == 0 else "processes cannot be traced here: not allowed"
 
 
 WHY_NOT = _traceable()
@@ -83,7 +83,7 @@ async def _goes_on(folder: Path, acknowledged: dict[int, str]) -> None:
 
 
 @traced
-@pytest.mark.parametrize("failing", [3, 20], ids=["the third", "the twentieth"])
+@pytest.mark.parametrize("failing", [3, 20], ids=["third", "twentieth"])
 async def test_after_a_failed_fsync_the_log_is_never_written_again(failing: int, tmp_path: Path, folder: Path) -> None:
     trace = tmp_path / "trace"
     acknowledged, said = run(trace, folder, "-e", f"inject={SYNC}:error=EIO:when={failing}")
