@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import datetime as dt
 import os
 import shutil
 import sys
@@ -12,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.frame import Row, machine, median, percentile, show
-from bench.store_peers import evict
+from bench.store_peers import evict, folder_bytes
 from bench.store_searches import ABSENT, DAY, HOUR, LIMIT, Ask, us
 from bench.store_world import BEGIN, World
 from comity.detection import Detection
@@ -95,6 +96,9 @@ class Asked:
         whole = (BEGIN, self._world.end)
         return {
             "exact, everything": lambda d: self.store.exact(d.plate, *whole, LIMIT),
+            "exact, 90 days": lambda d: self.store.exact(
+                d.plate, d.captured_at - 45 * DAY, d.captured_at + 45 * DAY, LIMIT
+            ),
             "exact, 7 days": lambda d: self.store.exact(
                 d.plate, d.captured_at - 3 * DAY, d.captured_at + 4 * DAY, LIMIT
             ),
@@ -131,6 +135,22 @@ def searches(asked: Asked, sample: Sequence[Detection], rounds: int, only: Seque
     return rows
 
 
+def drop(asked: Asked, folder: Path) -> list[Row]:
+    """The oldest whole month, gone; the rest of the store as it was."""
+    oldest = asked.store.oldest()
+    if oldest is None:
+        return []
+    month = (oldest.replace(day=1, hour=0, minute=0, second=0, microsecond=0) + dt.timedelta(days=32)).replace(day=1)
+    before, at = folder_bytes(folder), time.perf_counter()
+    gone = asked.store.purge(month)
+    took = time.perf_counter() - at
+    back = (before - folder_bytes(folder)) / max(1, gone.rows)
+    return [
+        Row(metric=f"the oldest month, {gone.rows:,} rows, dropped", value=took, unit="s"),
+        Row(metric="space back for each of them", value=back, unit="bytes"),
+    ]
+
+
 def main() -> None:
     """Run and print."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -140,6 +160,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="kinds of search that begin with one of these, between semicolons")
     parser.add_argument("--folder", type=Path, help="emptied, and kept afterwards; default: a temporary one")
     parser.add_argument("--loaded", action="store_true", help="the folder has the rows, or some of them, already")
+    parser.add_argument("--drop", action="store_true", help="drop the oldest month at the end")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="bench-store-") as temporary:
@@ -163,6 +184,7 @@ def run(options: argparse.Namespace, folder: Path) -> None:
     ]
     about = [d for d in world.sample(200) if d.plate.state and d.captured_at < newest]
     rows += searches(asked, about, options.rounds, options.only.split(";"))
+    rows += drop(asked, folder) if options.drop else []
     asked.store.close()
     print(f"load after: {os.getloadavg()[0]:.1f}")
     show("store_scale", on, rows, as_json=options.json)
