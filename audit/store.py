@@ -237,7 +237,9 @@ def _exclusive(where: LogFiles) -> int:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         os.close(lock)
-        raise ConfigError(f"another process writes the log at {where.db}", reason="LOG_IN_USE") from None
+        raise ConfigError(
+            f"another process writes the log at {where.db}: stop that program first", reason="LOG_IN_USE"
+        ) from None
     return lock
 
 

@@ -13,7 +13,7 @@ from audit.cosignature import witness_name
 from audit.log import DecisionLog
 from audit.witness import VKEY_NAME, Witness
 from broker.state import folder as kept
-from comity import instants
+from comity import config, instants
 from comity.errors import ComityError
 from identity import files
 from identity.folder import IdentityFolder
@@ -48,6 +48,8 @@ def init(state: Path, identity: Path, investigators: str, nodes: str, admin: str
     Exit codes: 0 made, 1 refused (something is there already), 2 wrong usage.
     """
     folder = IdentityFolder.load(identity)
+    for option, given in (("--investigators", investigators), ("--nodes", nodes), ("--admin", admin)):
+        config.address(given, key=option)
     make_config(
         state,
         "broker.toml",

@@ -53,6 +53,8 @@ def asked_for(plate: str | None, given: Mapping[str, str]) -> tuple[Act, Query]:
         return Act.CONVOY, ConvoyQuery.parse(plate, state, within_s=within_s, cameras=cameras)
     if act is Act.PARTIAL:
         return act, PatternQuery.parse(plate, state)
+    if any(c in plate for c in "?*"):
+        raise click.UsageError("a plate with ? or * is a part of one: --match partial asks for it")
     return act, PlateQuery.parse(plate, state)
 
 

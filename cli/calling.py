@@ -11,6 +11,7 @@ from grpc_status import rpc_status
 
 from cli.compose import SignedInquiry
 from cli.words import plain
+from comity import config
 from comity.errors import ComityError, Unavailable
 from comity.v1 import search_service_pb2 as pb2
 from comity.v1 import search_service_pb2_grpc as pb2_grpc
@@ -72,6 +73,18 @@ class Caller:
         self._channel.close()
 
 
+def broker_address(folder: IdentityFolder, given: str | None) -> str:
+    """HOST:PORT of the broker: as given with `--broker`, else as the identity folder says.
+
+    Raises:
+        ConfigError: `given` is no HOST:PORT, or neither names a broker.
+    """
+    if given is None:
+        return folder.broker_address()
+    config.address(given, key="--broker")
+    return given
+
+
 def call_failed(error: grpc.RpcError, address: str) -> ComityError:
     """What went wrong with a call to the broker at `address`, in words."""
     call = cast(grpc.Call, error)  # what the stubs raise is both
@@ -81,7 +94,9 @@ def call_failed(error: grpc.RpcError, address: str) -> ComityError:
         return CallFailed(f"the broker did not take it: {plain(details)}", reason=plain(reason))
     if code is grpc.StatusCode.UNAVAILABLE:
         return Unavailable(
-            f"the broker at {address} cannot be reached, or does not accept this identity", reason="NO_BROKER"
+            f"the broker at {address} cannot be reached, or does not accept this identity: see that it runs, and look "
+            "at yours with comity identity show",
+            reason="NO_BROKER",
         )
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return CallFailed("the broker did not finish in time: try again with a longer --deadline", reason="DEADLINE")

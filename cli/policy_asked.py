@@ -10,7 +10,7 @@ import click
 import grpc
 import orjson
 
-from cli.calling import MAX_MESSAGE_BYTES, CallFailed, call_failed
+from cli.calling import MAX_MESSAGE_BYTES, CallFailed, broker_address, call_failed
 from cli.policy_analysis import Bar
 from cli.shown import obligations_json
 from cli.words import plain
@@ -144,7 +144,7 @@ def _called(identity: Path | None, broker: str | None, ask: Callable[[pb2_grpc.P
     if identity is None:
         raise click.UsageError("name your identity folder with --identity or in COMITY_IDENTITY")
     folder = IdentityFolder.load(identity)
-    address = broker or folder.broker_address()
+    address = broker_address(folder, broker)
     options = [("grpc.max_receive_message_length", MAX_MESSAGE_BYTES), ("grpc.enable_retries", 0)]
     with grpc.secure_channel(address, client_credentials(folder), options=options) as channel:
         try:

@@ -10,7 +10,7 @@ import click
 import grpc
 import orjson
 
-from cli.calling import MAX_MESSAGE_BYTES, call_failed
+from cli.calling import MAX_MESSAGE_BYTES, broker_address, call_failed
 from comity import instants
 from comity.v1 import policy_service_pb2 as pb2
 from comity.v1 import policy_service_pb2_grpc as pb2_grpc
@@ -64,7 +64,7 @@ def publish(
     data = files.read(bundle, max_bytes=MAX_BUNDLE_BYTES)
     open_published(data, directory, node, instants.now())
     request = pb2.PublishRequest(node=node, bundle=data, revoke_older=revoke_older)
-    address = broker or folder.broker_address()
+    address = broker_address(folder, broker)
     options = [("grpc.max_receive_message_length", MAX_MESSAGE_BYTES), ("grpc.enable_retries", 0)]
     with grpc.secure_channel(address, client_credentials(folder), options=options) as channel:
         stub = pb2_grpc.PolicyServiceStub(channel)

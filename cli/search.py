@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from cli.asking import DEFAULT_AREA_DAYS, DEFAULT_DAYS, asked_for, default_days, needs
-from cli.calling import Caller
+from cli.calling import Caller, broker_address
 from cli.checked import Reading, exit_code
 from cli.compose import Asked, SignedInquiry, compose, legal_basis_of, read_draft, write_draft
 from cli.shown import JsonLines, Shown, Tables, console, decision_json, write_json
@@ -91,7 +91,7 @@ def search(
         write_draft(draft, signed)
         click.echo(f"Drafted {signed.inquiry.inquiry_id} in {draft}. Next: a supervisor runs comity approve {draft}")
         return
-    caller = Caller(folder, broker or folder.broker_address())
+    caller = Caller(folder, broker_address(folder, broker))
     try:
         if preview:
             for d in caller.preview(signed, deadline).decisions:

@@ -53,7 +53,7 @@ class Signer:
             InvalidInput: DUPLICATE_SIGNER, or TOO_MANY_SIGNATURES.
         """
         if any(s.chain[:1] == self.chain[:1] for s in envelope.signatures):
-            raise InvalidInput("you have already signed this", reason="DUPLICATE_SIGNER")
+            raise InvalidInput("you have already signed this: another person must", reason="DUPLICATE_SIGNER")
         if len(envelope.signatures) >= MAX_SIGNATURES:
             raise InvalidInput(f"it has {MAX_SIGNATURES} signatures already", reason="TOO_MANY_SIGNATURES")
         further = self._signature(envelope.payload_type, envelope.payload)

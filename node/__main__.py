@@ -18,7 +18,7 @@ from audit.cosignature import witness_name
 from audit.entry import Draft
 from audit.log import DecisionLog
 from audit.witness import VKEY_NAME, Witness
-from comity import instants
+from comity import config, instants
 from comity.errors import ComityError
 from comity.plate import Plate
 from identity.folder import IdentityFolder
@@ -81,6 +81,9 @@ def init(
     if identity is None or not brokers:
         raise click.UsageError("give --identity and --broker, or --migrate for a STATE that is there")
     folder = IdentityFolder.load(identity)
+    for option, given in (*(("--broker", b) for b in brokers), ("--ingest", ingest), ("--admin", admin)):
+        if given or option == "--broker":
+            config.address(given, key=option)
     values: dict[str, str | list[str]] = {"identity": str(identity.resolve()), "brokers": list(brokers)}
     if store_password_file:
         store_password_file = str(Path(store_password_file).resolve())
@@ -290,7 +293,9 @@ def hold_end(state: Path, hold_id: str, identity: Path) -> None:
     Exit codes: 0 drafted, 1 refused, 2 wrong usage.
     """
     made = _holds(state).end(hold_id, IdentityFolder.load(identity).signer)
-    click.echo(f"{made.hold_id} is {made.state}. Next: another person runs comity node hold approve")
+    click.echo(
+        f"{made.hold_id} is {made.state}. Next: another person runs comity node hold approve {state} {made.hold_id}"
+    )
 
 
 @hold.command(name="list")
@@ -325,7 +330,13 @@ def hold_list(state: Path, clear: bool, as_json: bool) -> None:
                 "reason": found.reason,
                 "order": found.order,
             }
-        click.echo(orjson.dumps(values) if as_json else "  ".join(f"{k} {v}" for k, v in values.items()))
+        click.echo(orjson.dumps(values) if as_json else "  ".join(f"{k} {_plain(v)}" for k, v in values.items()))
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(value)
+    return "-" if value is None else str(value)
 
 
 def _holds(state: Path) -> Holds:

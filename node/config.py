@@ -11,6 +11,8 @@ from comity.errors import ConfigError
 FILE = "node.toml"
 MAX_BYTES = 64 * 1024
 
+LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeConfig:
@@ -64,13 +66,13 @@ class NodeConfig:
         if not loaded.brokers:
             raise ConfigError(f"{path}: brokers must name at least one HOST:PORT")
         for broker in loaded.brokers:
-            config.address(broker, key="brokers")
-        if loaded.admin and config.address(loaded.admin, key="admin")[0] not in ("127.0.0.1", "localhost", "[::1]"):
+            config.address(broker, key=f"{path}: brokers")
+        if loaded.admin and config.address(loaded.admin, key=f"{path}: admin")[0] not in LOOPBACK:
             raise ConfigError(f"{path}: admin must be on loopback")
         if loaded.ingest:
-            config.address(loaded.ingest, key="ingest")
+            config.address(loaded.ingest, key=f"{path}: ingest")
         if loaded.webhook:
-            config.address(loaded.webhook, key="webhook")
+            config.address(loaded.webhook, key=f"{path}: webhook")
         if loaded.webhook_tokens and not loaded.webhook:
             raise ConfigError(f"{path}: webhook_tokens without webhook")
         if loaded.tiles_every_s < 0 or (loaded.tiles_every_s and not loaded.admin):

@@ -69,7 +69,10 @@ def _each(ingester: Ingester, files: tuple[Path, ...], format_: RecordFormat | N
             def show(tally: Tally, task: object = task) -> None:
                 progress.update(task, completed=tally.read_bytes, total=tally.total_bytes)  # type: ignore[arg-type]
 
-            tally = ingester.ingest_file(path, show, format_=format_)
+            try:
+                tally = ingester.ingest_file(path, show, format_=format_)
+            except InvalidInput as e:
+                raise InvalidInput(f"{path}: {e}", reason=e.reason) from None
             progress.remove_task(task)
             bad = bad or tally.rejected > 0
             _say(path, tally, as_json)

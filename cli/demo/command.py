@@ -139,7 +139,9 @@ def _up(root: Path, reads: int, out: Console) -> Layout:
             raise
     broker, nodes = _programs(layout)
     if any(p.pid for p in (broker, *nodes)):
-        raise ConfigError(f"the federation in {root} runs already: comity demo down --dir {root}")
+        raise ConfigError(
+            f"the federation in {root} runs already: use it, or stop it with comity demo down --dir {root}"
+        )
     say("starting one broker and eight nodes, each a process of its own")
     try:
         start_all(broker, nodes)

@@ -45,6 +45,7 @@ WRONG: dict[str, tuple[str | None, dict[str, str]]] = {
     "look-alikes near a place": (None, {"act": "confusable", "near": "1,2,3"}),
     "a plate at a place": ("7ABC123", {"near": "1,2,3"}),
     "a state at a place": (None, {"near": "1,2,3", "state": "CA"}),
+    "unknown characters in a whole plate": ("7AB?*", {"state": "CA"}),
     "a place of two numbers": (None, {"near": "1,2"}),
     "a place of words": (None, {"near": "here,there,5"}),
     "no number at all": (None, {"near": "nan,nan,nan"}),

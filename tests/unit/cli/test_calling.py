@@ -9,7 +9,7 @@ import grpc
 import pytest
 from grpc_status import rpc_status
 
-from cli.calling import Caller, CallFailed
+from cli.calling import Caller, CallFailed, broker_address
 from cli.compose import SignedInquiry
 from cli.search import run
 from comity.errors import ComityError, Exhausted, InvalidInput, NotAuthentic, Unavailable
@@ -17,6 +17,7 @@ from comity.outcome import OutcomeKind, Tally
 from comity.status import status_of
 from comity.v1 import search_service_pb2 as pb2
 from tests.unit.cli.scene import Client
+from tests.unit.identity.world import ALDER, name
 
 
 class BrokenCall(grpc.RpcError):
@@ -129,3 +130,11 @@ def test_a_broker_that_says_nothing_at_all_is_no_answer(client: Client) -> None:
     listener = ask(client, [], None)
     assert listener.tally is not None
     assert listener.tally.counts == {OutcomeKind.ERROR: 2}
+
+
+def test_a_broker_named_without_its_port_is_told_so_and_never_called(client: Client) -> None:
+    w = client.world
+    folder = w.folder(w.alder, name(ALDER, "person", "caller-1"), role="investigator")
+    with pytest.raises(ComityError, match=r"^--broker must be HOST:PORT$"):
+        broker_address(folder, "localhost")
+    assert broker_address(folder, "localhost:7443") == "localhost:7443"
