@@ -238,6 +238,8 @@ def faults() -> Iterator[None]:
         yield
     except psycopg.Error as e:
         name = e.sqlstate or type(e).__name__
+        if e.sqlstate is None and isinstance(e, psycopg.OperationalError):
+            name += "; if its server runs, look at `store` in node.toml and at the server's own log"
         raise StoreError(f"the detection store failed: {name}", reason=_REASONS.get(e.sqlstate or "")) from None
     except OSError as e:
         raise StoreError(f"the detection store failed: {e.strerror}") from None

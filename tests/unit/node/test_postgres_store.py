@@ -119,6 +119,7 @@ def test_a_password_shows_in_nothing_that_is_printed(address: PostgresAddress) -
     with pytest.raises(StoreError) as e, faults():
         connect(wrong, "x")
     assert "hush" not in f"{wrong!r} {wrong.words} {e.value!r} {e.value.__cause__!r}"
+    assert "look at `store` in node.toml" in str(e.value)
 
 
 def test_each_node_has_a_schema_of_its_own_in_one_database(address: PostgresAddress, opened: Open, node: str) -> None:
