@@ -186,15 +186,7 @@ class NodeProgram:
             clock=instants.now,
             seconds=time.monotonic,
         )
-        attachment = Attachment(
-            credentials=client_credentials(p.folder),
-            hello=self._hello,
-            run=self._search.run,
-            on_broken=self._stopping.set,
-            witnessing=self._witnessing.exchange,
-            look=self._look_for_policy,
-        )
-        self._brokers = Brokers(p.config.brokers, attachment)
+        self._brokers = Brokers(p.config.brokers, self._attachment())
         self._intake = Intake.open(
             state,
             p.config,
@@ -210,6 +202,16 @@ class NodeProgram:
         self._done = self._metrics.done
         # A seal takes minutes: it must not take a thread from the searches.
         self._housekeeper = ThreadPoolExecutor(1, thread_name_prefix="housekeeping")
+
+    def _attachment(self) -> Attachment:
+        return Attachment(
+            credentials=client_credentials(self._parts.folder),
+            hello=self._hello,
+            run=self._search.run,
+            on_broken=self._stopping.set,
+            witnessing=self._witnessing.exchange,
+            look=self._look_for_policy,
+        )
 
     async def serve(self) -> int:
         """Serve until a signal or a broken log. Returns the exit code: 0 stopped in order, 1 the log broke."""
