@@ -106,8 +106,11 @@ class LocalServer:
     def stop(self, sign: signal.Signals = signal.SIGSTOP) -> None:
         """SIGSTOP to all its processes: connections stay open and nothing answers; SIGCONT to go on."""
         assert self._process is not None
-        for pid in (self._process.pid, *self._children()):
-            os.kill(pid, sign)
+        # The server itself first: it then starts no other, and one that just ended by itself is no fault.
+        os.kill(self._process.pid, sign)
+        for pid in self._children():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, sign)
 
     def _children(self) -> list[int]:
         """The server's other processes: they end by themselves after it, unless they were stopped."""
