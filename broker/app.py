@@ -9,7 +9,6 @@ import gc
 import hashlib
 import itertools
 import random
-import signal
 import time
 import uuid
 from collections.abc import Coroutine
@@ -44,11 +43,13 @@ from broker.witnessing import Witnessing
 from comity import instants, logs
 from comity.admin import NOT_SERVING, SERVING, Health
 from comity.decision import Pep
-from comity.errors import ComityError, ConfigError, LogBroken
+from comity.errors import ComityError, ConfigError
+from comity.serving import bind
 from comity.status import ErrorInterceptor
 from comity.v1 import node_link_service_pb2_grpc, policy_service_pb2_grpc, search_service_pb2_grpc
 from identity.directory import Directory
 from identity.folder import IdentityFolder
+from identity.running import Running
 from identity.tls import server_credentials
 from policies.decide import Decider
 from policies.engine import compiled
@@ -110,19 +111,18 @@ class State:
 class Broker:
     """One broker process."""
 
-    def __init__(self, config: BrokerConfig, state_folder: Path, state: State) -> None:
+    def __init__(self, config: BrokerConfig, state_folder: Path, state: State, running: Running) -> None:
         self.config = config
         self._state = state
-        folder = IdentityFolder.load(state_folder / config.identity)
+        self._folder = folder = IdentityFolder.load(state_folder / config.identity)
         if folder.spiffe.kind != "broker":
             raise ConfigError(f"{folder.path} is the identity of a {folder.spiffe.kind}, not of a broker")
         self.id = str(folder.spiffe)
         self.directory = folder.directory()
-        self._stopping = asyncio.Event()
-        self._exit_code = 0
+        self._running = running
         self._tasks: set[asyncio.Task[None]] = set()
         self._log = DecisionLog.open(
-            state_folder, clock=instants.now, on_broken=self._broken, auditors=self.directory.auditors
+            state_folder, clock=instants.now, on_broken=self._running.broken, auditors=self.directory.auditors
         )
         self._links = Links()
         self._bundles = bundles_of(self.directory, state.shared, state_folder)
@@ -203,9 +203,7 @@ class Broker:
 
     async def serve(self) -> int:
         """Serve until a signal or a broken log. Returns the exit code: 0 stopped in order, 1 the log broke."""
-        loop = asyncio.get_running_loop()
-        for sign in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(sign, self._stopping.set)
+        self._running.follow_signals()
         await self._log.append([start_entry(**self._run_fields(""))])
         servers = [
             self._server(self.config.listen_investigators, search=True),
@@ -225,25 +223,27 @@ class Broker:
         await self._health.set(NOT_SERVING, RELEASING)
         self._start(self._witnessing.exchange.run())
         self._start(self._stay_present())
+        self._start(self._running.renew(self._folder, self.directory, self.config.renew_every_s))
         self._start(idle.keep_ahead(self._search.decider, self._shadow, self._links, instants.now))
         self._start(policies.follow(self._bundles.hints(), self._pull, hint_missed))
         gc.freeze()
         gc.set_threshold(*idle.COLLECT_AFTER)
         logger.info("serving", investigators=self.config.listen_investigators, nodes=self.config.listen_nodes)
-        await self._stopping.wait()
+        await self._running.ended.wait()
         await self._stop(servers, admin)
-        return self._exit_code
+        return self._running.exit_code
 
     async def _stop(self, servers: list[grpc.aio.Server], admin: grpc.aio.Server) -> None:
         """Not serving; running searches end; goodbye on every stream; then the servers and the log."""
-        logger.info("stopping", exit_code=self._exit_code)
+        broken = bool(self._running.exit_code)
+        logger.info("stopping", exit_code=self._running.exit_code)
         await self._health.set(NOT_SERVING)
         # With a broken log nothing more is released; running calls only have time to hear why.
-        grace = self.config.stop_grace_s if not self._exit_code else LAST_WORDS_S
+        grace = self.config.stop_grace_s if not broken else LAST_WORDS_S
         investigators, nodes = servers
         await investigators.stop(grace)
-        self._link_service.goodbye("the broker stops")
-        await nodes.stop(2.0 if not self._exit_code else 0.0)
+        self._link_service.goodbye("the broker starts anew" if self._running.anew else "the broker stops")
+        await nodes.stop(2.0 if not broken else 0.0)
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -252,7 +252,7 @@ class Broker:
         if self._state.shared is not None:
             await self._state.shared.close()
         if not self._log.broken:
-            await self._log.append([stop_entry(**self._run_fields("signal"))])
+            await self._log.append([stop_entry(**self._run_fields(self._running.why))])
         await self._witnessing.tiles.stop()
         self._witnessing.close()
         await asyncio.to_thread(self._log.close)
@@ -304,17 +304,17 @@ class Broker:
 
     def _releasing(self, now: bool) -> None:
         """Whoever watches the health hears whether searches are answered."""
-        if not self._stopping.is_set():
+        if not self._running.ended.is_set():
             self._start(self._health.set(SERVING if now else NOT_SERVING, RELEASING))
 
-    def _broken(self, error: LogBroken) -> None:
-        """Nothing may be released any more: the process ends, and does not try again."""
-        logger.critical("the decision log is broken", reason=error.reason, detail=str(error))
-        self._exit_code = 1
-        self._stopping.set()
-
     def _metrics(self) -> bytes:
-        return metrics(self._finishes, links=self._links, admission=self._search.admission, log=self._log)
+        return metrics(
+            self._finishes,
+            links=self._links,
+            admission=self._search.admission,
+            log=self._log,
+            expires=self._folder.chain[0].not_valid_after_utc,
+        )
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         self._keep(asyncio.ensure_future(work))
@@ -362,27 +362,18 @@ def bundles_of(directory: Directory, shared: SharedRedis | None, state_folder: P
     return RedisBundles(shared, prefix=f"{PREFIX}:{hashlib.sha256(pinned).hexdigest()[:16]}")
 
 
-def bind(server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials | None) -> int:
-    """The port that `server` listens on.
-
-    Raises:
-        ConfigError: the address is taken or is not this machine's.
-    """
-    try:
-        if credentials is None:
-            return server.add_insecure_port(address)
-        return server.add_secure_port(address, credentials)
-    except RuntimeError:
-        raise ConfigError(f"cannot listen on {address}: is another program there?", reason="ADDRESS_TAKEN") from None
-
-
 async def run(state_folder: Path) -> int:
-    """Serve from `state_folder` until told to stop.
+    """Serve from `state_folder` until told to stop; anew whenever its certificate or directory is renewed.
 
     Raises:
         ComityError: the folder, the directory, a pack or the log is not fit to serve with.
     """
-    config = BrokerConfig.load(state_folder)
     logs.configure("broker", state_folder.name)
-    state = await State.open(config.redis_url)
-    return await Broker(config, state_folder, state).serve()
+    running = Running("broker", instants.now)
+    while True:
+        config = BrokerConfig.load(state_folder)
+        code = await Broker(config, state_folder, await State.open(config.redis_url), running).serve()
+        if not running.anew:
+            return code
+        running.again()
+        gc.unfreeze()

@@ -34,6 +34,8 @@ class BrokerConfig:
     # Searches a UTC day; previews and rejected calls count too.
     person_per_day: int = 2_000
     agency_per_day: int = 50_000
+    # Seconds between looks for a renewed certificate or directory.
+    renew_every_s: float = 2.0
     # Seconds that running searches may take to end when the broker stops.
     stop_grace_s: float = 10.0
     # Seconds after which a witness's last cosignature counts no more; with too few of them nothing is released.
@@ -59,6 +61,8 @@ class BrokerConfig:
             raise ConfigError(f"{path}: admin must be on loopback")
         for key in ("listen_investigators", "listen_nodes"):
             config.address(getattr(loaded, key), key=key)
+        if loaded.renew_every_s <= 0:
+            raise ConfigError(f"{path}: renew_every_s must be more than 0")
         if loaded.quorum_within_s < 1 or loaded.tiles_every_s < 0:
             raise ConfigError(f"{path}: quorum_within_s must be 1 or more, tiles_every_s 0 or more")
         return loaded

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections import Counter
 
 from audit.log import DecisionLog
@@ -24,8 +25,8 @@ class Finishes:
         self.outcomes.update(tally.counts)
 
 
-def metrics(finishes: Finishes, *, links: Links, admission: Admission, log: DecisionLog) -> bytes:
-    """The text of /metrics."""
+def metrics(finishes: Finishes, *, links: Links, admission: Admission, log: DecisionLog, expires: dt.datetime) -> bytes:
+    """The text of /metrics. `expires`: the broker's own certificate."""
     outcomes: dict[Labels, float] = {
         (("outcome", kind.value.lower()),): float(finishes.outcomes[kind]) for kind in OutcomeKind
     }
@@ -38,6 +39,7 @@ def metrics(finishes: Finishes, *, links: Links, admission: Admission, log: Deci
             counter("comity_outcomes_total", "Outcomes released, one a targeted node.", outcomes),
             gauge("comity_searches_running", "Searches under way.", admission.running),
             gauge("comity_nodes_attached", "Nodes attached to this process.", len(links)),
+            gauge("comity_certificate_expires_seconds", "When its own certificate expires.", expires.timestamp()),
             gauge("comity_log_entries", "Entries of the decision log.", log.head.size),
             gauge("comity_log_broken", "1 if the decision log cannot be written: nothing is released.", log.broken),
         ]

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import datetime as dt
 import gc
-import signal
 import time
 import uuid
 from collections.abc import Awaitable, Callable
@@ -25,12 +24,14 @@ from audit.tile_http import BEHIND
 from comity import instants, logs
 from comity.admin import NOT_SERVING, SERVING, Health
 from comity.decision import Pep
-from comity.errors import ComityError, ConfigError, LogBroken, Unavailable
+from comity.errors import ComityError, ConfigError, Unavailable
+from comity.serving import bind
 from comity.status import ErrorInterceptor
 from comity.v1 import ingest_service_pb2_grpc
 from comity.v1 import node_link_service_pb2 as link_pb2
 from identity.directory import Directory
 from identity.folder import IdentityFolder
+from identity.running import Running
 from identity.tls import client_credentials, server_credentials
 from node import policy
 from node.attach import Attachment, Brokers
@@ -148,13 +149,12 @@ class Parts:
 class NodeProgram:
     """One node."""
 
-    def __init__(self, state: Path) -> None:
+    def __init__(self, state: Path, running: Running) -> None:
         self._parts = p = Parts.open(state)
-        self._stopping = asyncio.Event()
-        self._exit_code = 0
+        self._running = running
         self._policy_due = asyncio.Event()
         self._looking = asyncio.Lock()
-        self._log = DecisionLog.open(state, clock=instants.now, on_broken=self._broken, auditors=p.directory.auditors)
+        self._log = DecisionLog.open(state, clock=instants.now, on_broken=running.broken, auditors=p.directory.auditors)
         self._policy = OwnPolicy.load(state / policy.FILE, p.directory, p.node, instants.now())
         self._kept = Kept(state)
         self._quotas = Quotas(state)
@@ -198,7 +198,13 @@ class NodeProgram:
             clock=instants.now,
         )
         self._retention = p.retention(state, self._record, newest_ms(self._log))
-        self._metrics = NodeMetrics(state, status=p.store.status, log=self._log, brokers=lambda: self._brokers.welcomed)
+        self._metrics = NodeMetrics(
+            state,
+            status=p.store.status,
+            log=self._log,
+            brokers=lambda: self._brokers.welcomed,
+            expires=p.folder.chain[0].not_valid_after_utc,
+        )
         self._done = self._metrics.done
         # A seal takes minutes: it must not take a thread from the searches.
         self._housekeeper = ThreadPoolExecutor(1, thread_name_prefix="housekeeping")
@@ -208,17 +214,15 @@ class NodeProgram:
             credentials=client_credentials(self._parts.folder),
             hello=self._hello,
             run=self._search.run,
-            on_broken=self._stopping.set,
+            on_broken=self._running.end,
             witnessing=self._witnessing.exchange,
             look=self._look_for_policy,
         )
 
     async def serve(self) -> int:
         """Serve until a signal or a broken log. Returns the exit code: 0 stopped in order, 1 the log broke."""
-        loop = asyncio.get_running_loop()
-        for sign in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(sign, self._stopping.set)
-        loop.add_signal_handler(signal.SIGHUP, self._policy_due.set)
+        loop, running = asyncio.get_running_loop(), self._running
+        running.follow_signals(self._policy_due.set)
         await self._log.append([start_entry(**self._run_fields("")), policy.taken_up_entry(self._policy.published)])
         servers = self._servers()
         for server in servers:
@@ -229,23 +233,23 @@ class NodeProgram:
         self._brokers.start()
         await self._health.set(SERVING)
         self._loop = loop
-        jobs = (self._renew_policy, self._purge, self._seal, self._witnessing.exchange.run)
+        jobs = (self._renew_policy, self._renew_identity, self._purge, self._seal, self._witnessing.exchange.run)
         tasks = [asyncio.ensure_future(kept_up(job, RESTART_AFTER_S)) for job in jobs]
         gc.freeze()
         logger.info("serving", brokers=self._parts.config.brokers, policy=self._policy.published.policy.digest[:12])
-        await self._stopping.wait()
-        logger.info("stopping", exit_code=self._exit_code)
+        await running.ended.wait()
+        logger.info("stopping", exit_code=running.exit_code)
         await self._health.set(NOT_SERVING)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        if not self._exit_code:
-            await self._brokers.leave("the node stops")
+        if not running.exit_code:
+            await self._brokers.leave("the node starts anew" if running.anew else "the node stops")
         await self._intake.stop()
         for server in servers:
-            await server.stop(2.0 if not self._exit_code else 0.0)
+            await server.stop(2.0 if not running.exit_code else 0.0)
         if not self._log.broken:
-            await self._log.append([stop_entry(**self._run_fields("signal"))])
+            await self._log.append([stop_entry(**self._run_fields(running.why))])
         await self._witnessing.tiles.stop()
         self._witnessing.close()
         await asyncio.to_thread(self._log.close)
@@ -253,7 +257,7 @@ class NodeProgram:
         self._quotas.close()
         self._parts.store.close()  # a seal that is under way ends with STORE_CLOSED and is done again next time
         self._housekeeper.shutdown(wait=False, cancel_futures=True)
-        return self._exit_code
+        return running.exit_code
 
     def _servers(self) -> list[grpc.aio.Server]:
         p, out = self._parts, []
@@ -262,12 +266,12 @@ class NodeProgram:
             service = IngestService(p.ingester, p.directory, p.agency, instants.now)
             ingest_service_pb2_grpc.add_IngestServiceServicer_to_server(service, server)
             credentials = server_credentials(p.folder, p.directory.authorities_of(p.agency))
-            _bind(server, p.config.ingest, credentials)
+            bind(server, p.config.ingest, credentials)
             out.append(server)
         if p.config.admin:
             admin = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
             self._health.add_to(admin)
-            self._admin_port = _bind(admin, BEHIND, None)
+            self._admin_port = bind(admin, BEHIND, None)
             out.append(admin)
         return out
 
@@ -280,6 +284,10 @@ class NodeProgram:
 
     def _say_hello(self) -> None:
         self._brokers.renew()
+
+    async def _renew_identity(self) -> None:
+        p = self._parts
+        await self._running.renew(p.folder, p.directory, p.config.renew_every_s)
 
     async def _renew_policy(self) -> None:
         while True:
@@ -357,12 +365,6 @@ class NodeProgram:
             "reason": reason,
         }
 
-    def _broken(self, error: LogBroken) -> None:
-        """Nothing may be released any more: the process ends, and does not try again."""
-        logger.critical("the decision log is broken", reason=error.reason, detail=str(error))
-        self._exit_code = 1
-        self._stopping.set()
-
 
 async def kept_up(job: Callable[[], Awaitable[None]], rest_s: float) -> None:
     """Never returns: `job`, and after a rest again whenever a defect ends it.
@@ -381,20 +383,17 @@ def _new_id() -> str:
     return str(uuid.uuid4())
 
 
-def _bind(server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials | None) -> int:
-    try:
-        if credentials is None:
-            return server.add_insecure_port(address)
-        return server.add_secure_port(address, credentials)
-    except RuntimeError:
-        raise ConfigError(f"cannot listen on {address}: is another program there?", reason="ADDRESS_TAKEN") from None
-
-
 async def run(state: Path) -> int:
-    """Serve from `state` until told to stop.
+    """Serve from `state` until told to stop; anew whenever its certificate or directory is renewed.
 
     Raises:
         ComityError: the folder, the directory, the policy, the store or the log is not fit to serve with.
     """
     logs.configure("node", state.name)
-    return await NodeProgram(state).serve()
+    running = Running("node", instants.now)
+    while True:
+        code = await NodeProgram(state, running).serve()
+        if not running.anew:
+            return code
+        running.again()
+        gc.unfreeze()

@@ -77,6 +77,8 @@ class NodeConfig:
             raise ConfigError(f"{path}: webhook_tokens without webhook")
         if loaded.tiles_every_s < 0 or (loaded.tiles_every_s and not loaded.admin):
             raise ConfigError(f"{path}: tiles_every_s must be 0 or more, and needs an admin port")
+        if loaded.renew_every_s <= 0:
+            raise ConfigError(f"{path}: renew_every_s must be more than 0")
         if loaded.image_retention_s < 0 or loaded.watch_every_s <= 0:
             raise ConfigError(f"{path}: image_retention_s must be 0 or more, watch_every_s more than 0")
         return loaded

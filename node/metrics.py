@@ -35,7 +35,9 @@ class Housekeeping:
 
 
 class NodeMetrics:
-    """Gathers them when they are asked for; the store is counted every five minutes at most."""
+    """Gathers them when they are asked for; the store is counted every five minutes at most. `expires`: the node's own
+    certificate.
+    """
 
     def __init__(
         self,
@@ -44,10 +46,11 @@ class NodeMetrics:
         status: Callable[[], StoreStatus],
         log: DecisionLog,
         brokers: Callable[[], int],
+        expires: dt.datetime,
         seconds: Callable[[], float] = time.monotonic,
     ) -> None:
         self._counters = state / counters.FILE
-        self._status, self._log, self._brokers = status, log, brokers
+        self._status, self._log, self._brokers, self._expires = status, log, brokers, expires
         self.done = Housekeeping()
         self._seconds = seconds
         self._found: StoreStatus | None = None
@@ -90,6 +93,7 @@ class NodeMetrics:
             counter("comity_purged_held_total", "Of these, copied to hold.db for a hold.", {(): done.held}),
             Metric(name="comity_job_failing", kind="gauge", means="1: its last round failed, why.", values=failing),
             gauge("comity_brokers_attached", "Broker processes that this node is attached to.", self._brokers()),
+            gauge("comity_certificate_expires_seconds", "When its own certificate expires.", self._expires.timestamp()),
             gauge("comity_log_entries", "Entries of the decision log.", self._log.head.size),
             gauge(
                 "comity_log_broken", "1 if the decision log cannot be written: nothing is released.", self._log.broken

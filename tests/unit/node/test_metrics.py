@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from node.store.sqlite import SqliteStore
 from node.store.status import StoreStatus
 from tests.unit.node.samples import NOW_MS, YEAR_S, clock
 
+EXPIRES = dt.datetime(2030, 1, 2, 3, 4, 5, tzinfo=dt.UTC)
 LINE = re.compile(r'[a-z_]+(\{[a-z]+="[^"\n]*"(,[a-z]+="[^"\n]*")*\})? -?[0-9.e+]+')
 
 
@@ -47,18 +49,19 @@ def test_what_came_in_is_counted_by_surface_outcome_and_reason(
     (tmp_path / "reads.csv").write_text("plate,state,time,camera\n" + good + good + bad)
     Ingester(store, tmp_path / "aside", clock, source="police", counters=counters).ingest_file(tmp_path / "reads.csv")
     counters.flush()
-    found = shown(NodeMetrics(tmp_path, status=store.status, log=log, brokers=lambda: 2))
+    found = shown(NodeMetrics(tmp_path, status=store.status, log=log, brokers=lambda: 2, expires=EXPIRES))
     assert found['comity_ingest_total{surface="file",outcome="accepted"}'] == "1"
     assert found['comity_ingest_total{surface="file",outcome="duplicates"}'] == "1"
     assert found['comity_ingest_total{surface="file",outcome="rejected"}'] == "1"
     assert found['comity_set_aside_total{surface="file",reason="BAD_PLATE"}'] == "1"
     assert (found["comity_detections"], found["comity_brokers_attached"]) == ("1", "2")
     assert (found["comity_log_broken"], found["comity_log_entries"]) == ("0", str(log.head.size))
+    assert float(found["comity_certificate_expires_seconds"]) == EXPIRES.timestamp()
     assert not [line for line in found if "7ABC" in line or "cam-1" in line]
 
 
 def test_every_line_is_of_the_format(store: SqliteStore, log: DecisionLog, tmp_path: Path) -> None:
-    metrics = NodeMetrics(tmp_path, status=store.status, log=log, brokers=lambda: 0)
+    metrics = NodeMetrics(tmp_path, status=store.status, log=log, brokers=lambda: 0, expires=EXPIRES)
     metrics.done.failing["purge"] = "CLOCK_JUMPED"
     lines = metrics.text().decode().splitlines()
     assert 'comity_job_failing{job="purge",reason="CLOCK_JUMPED"} 1' in lines
@@ -73,7 +76,7 @@ def test_a_store_that_cannot_be_read_shows_as_down_and_not_as_empty(log: Decisio
     def fails() -> StoreStatus:
         raise StoreError("it failed")
 
-    found = shown(NodeMetrics(tmp_path, status=fails, log=log, brokers=lambda: 0))
+    found = shown(NodeMetrics(tmp_path, status=fails, log=log, brokers=lambda: 0, expires=EXPIRES))
     assert found["comity_store_up"] == "0"
     assert "comity_detections" not in found
 
@@ -87,7 +90,9 @@ def test_the_store_is_counted_every_five_minutes_however_often_it_is_asked(
         asked.append(times[-1])
         return store.status()
 
-    metrics = NodeMetrics(tmp_path, status=status, log=log, brokers=lambda: 0, seconds=lambda: times[-1])
+    metrics = NodeMetrics(
+        tmp_path, status=status, log=log, brokers=lambda: 0, expires=EXPIRES, seconds=lambda: times[-1]
+    )
     for at in (0.0, 15.0, 299.0, 300.0):
         times.append(at)
         metrics.text()
