@@ -2,7 +2,7 @@
 
 1 seats    the policies that stand now take their seats
 2 classes  Casbin, with all rules in view, decides every class of rules that requests can reach: the newest policy first
-3 lanes    what each agency, role, purpose and kind of search matches at every seat
+3 lanes    what each agency, role, purpose and kind of search matches at every seat, and the likeliest facts
 
 A class holds the rules that match together, so there are few: a policy of 20 rules has some 140,
 though requests reach them by thousands of combinations of columns. Each answer lives inside its version.
@@ -86,7 +86,7 @@ class Ahead:
             # it waits until it is through: a new policy may come between
             yield from self._classes(self._waiting[-1])
             self._waiting.pop()
-        yield from self._decider.lay_lanes()
+        yield from self._decider.lay_lanes(_assignments)
 
     def _classes(self, policy: Policy) -> Iterator[None]:
         shown = 0

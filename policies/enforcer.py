@@ -52,6 +52,12 @@ class _Enforcer(casbin.Enforcer):  # type: ignore[misc]
         self._matcher.functions = functions
         return self._matcher
 
+    def let_go(self) -> None:
+        """Drop what Casbin made for the last request: it is made anew for the next."""
+        functions = self.fm.get_functions()
+        for name in self.model["g"]:
+            functions.pop(name, None)
+
 
 class _RoleManager(RoleManager):  # type: ignore[misc]
     """Casbin's own, which remembers what it said: its graph never changes once it is built."""
@@ -88,7 +94,6 @@ class StockEnforcer:
             model.model["g"][name].rm = manager
         enforcer.set_effector(CollectingEffector())
         self._conditions: dict[str, Condition] = {r.cells[7]: r.condition for r in rules}
-        self._hits: set[str] = set()
         enforcer.add_function("holds", self._holds)
         enforcer.add_function("hit", self._hit)
         self._enforcer = enforcer
@@ -104,15 +109,17 @@ class StockEnforcer:
         Raises:
             Exception: whatever the evaluator meets; the caller refuses.
         """
-        self._hits = set()
-        if among is None:
-            return bool(self._enforcer.enforce(node, who, role, purpose, act, facts)), self._hits
-        # of no rule at all Casbin would judge an empty one, and enter its empty names: it is shown the first instead
-        self._stated.policy = [self._rows[i] for i in among] or self._rows[:1]
+        hits = self._hits = set[str]()
+        if among is not None:
+            # of no rule at all Casbin would judge an empty one, and enter its empty names: then it is shown the first
+            self._stated.policy = [self._rows[i] for i in among] or self._rows[:1]
         try:
-            return bool(self._enforcer.enforce(node, who, role, purpose, act, facts)), self._hits
+            return bool(self._enforcer.enforce(node, who, role, purpose, act, facts)), hits
         finally:
             self._stated.policy = self._rows
+            # a thousand policies would hold a dozen objects each, always young to Python's collector
+            self._enforcer.let_go()
+            del self._hits
 
     def _holds(self, facts: Facts, when: str) -> bool:
         return self._conditions[when].holds(facts) is Truth.TRUE

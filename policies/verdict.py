@@ -33,7 +33,7 @@ class Verdict:
 
 def matched_rule(rule: Rule, layer: Layer) -> MatchedRule:
     """The rule as readers see it, in a policy that is used in that layer."""
-    return MatchedRule(rule=rule.id, effect=rule.effect, basis=rule.basis, layer=layer)
+    return MatchedRule(rule=rule.id, effect=rule.effect, basis=rule.basis, layer=layer, advice=rule.is_advice)
 
 
 def joined_duties(rules: Iterable[Rule]) -> Obligations:

@@ -11,8 +11,9 @@ from bench.policy_world import Scene
 from comity.decision import Decision
 from comity.purpose import Act
 from policies.engine import Policy
+from policies.packs import load_packs
 from policies.seal import HEADER, seal
-from policies.sheet import SEAT_BYTES, Seat, Sheet
+from policies.sheet import SEAT_BYTES, Row, Seat, Sheet
 from policies.wanted import Wanted
 from tests.policy.requests import AGENCIES, NODES, SETTING, WORDS, any_facts, compile_rows, decider, facts, question
 
@@ -39,8 +40,15 @@ def seats(sheet: Sheet, policies: list[Policy]) -> list[Seat]:
     return list(dict.fromkeys(out))
 
 
-def key(seat: Seat, row: bytes) -> bytes:
-    return row[seat.begin : seat.end]
+def key(seat: Seat, row: Row) -> bytes:
+    return row.columns[seat.begin : seat.end]
+
+
+def class_of(seat: Seat, row: Row) -> tuple[int, int]:
+    """The class as a row has it: which rules match, and which are left to the node."""
+    found = row.classes[seat.class_begin : seat.class_end]
+    half = len(found) // 2
+    return int.from_bytes(found[:half], "little"), int.from_bytes(found[half:], "little")
 
 
 def test_the_bytes_at_a_seat_name_the_rules_that_its_policy_alone_finds() -> None:
@@ -52,7 +60,8 @@ def test_the_bytes_at_a_seat_name_the_rules_that_its_policy_alone_finds() -> Non
         row = sheet.row(wanted)
         for seat in taken:
             asked = seat.policy.asked(wanted)
-            assert seat.rules(key(seat, row)) == (asked.matched & seat.place, asked.left & seat.place)
+            alone = (asked.matched & seat.place, asked.left & seat.place)
+            assert seat.rules(key(seat, row)) == class_of(seat, row) == alone
             # the same bytes are the same set in every column
             assert seen.setdefault((seat, key(seat, row)), asked.key) == asked.key
     assert len(seen) > 10 * len(taken)
@@ -65,9 +74,9 @@ def test_a_seat_taken_later_changes_no_other_seat() -> None:
     before = [[key(s, sheet.row(w)) for s in first] for w in drawn]
     later = seats(sheet, [*POLICIES, compile_rows("", "us-il")])
     assert [[key(s, sheet.row(w)) for s in first] for w in drawn] == before
-    assert len(sheet.row(drawn[0])) == len(sheet) * SEAT_BYTES
     row = sheet.row(drawn[0])
-    assert all(s.rules(key(s, row)) == _alone(s, drawn[0]) for s in later)
+    assert len(row.columns) == len(sheet) * SEAT_BYTES
+    assert all(s.rules(key(s, row)) == class_of(s, row) == _alone(s, drawn[0]) for s in later)
 
 
 def test_a_condition_of_two_facts_is_judged_as_the_usage_policy_makes_it() -> None:
@@ -78,7 +87,8 @@ def test_a_condition_of_two_facts_is_judged_as_the_usage_policy_makes_it() -> No
     (seat, *_) = seats(sheet, [policy])
     for known in (facts(case=True), facts()):
         wanted = Wanted("us-fbi", "investigator", "protest", Act.EXACT, known)
-        assert seat.rules(key(seat, sheet.row(wanted))) == _alone(seat, wanted)
+        row = sheet.row(wanted)
+        assert seat.rules(key(seat, row)) == class_of(seat, row) == _alone(seat, wanted)
 
 
 def test_a_lane_that_was_laid_before_it_is_asked_for_is_the_same() -> None:
@@ -88,12 +98,36 @@ def test_a_lane_that_was_laid_before_it_is_asked_for_is_the_same() -> None:
     for wanted in [any_wanted(chance) for _ in range(100)]:
         here, there = laid.row(wanted), asked.row(wanted)
         assert [s.rules(key(s, here)) for s in first] == [s.rules(key(s, there)) for s in second]
+        assert [class_of(s, here) for s in first] == [class_of(s, there) for s in second]
+
+
+def test_facts_that_were_laid_before_they_are_asked_for_are_the_same_and_are_not_laid_again() -> None:
+    chance, laid, asked = random.Random(13), Sheet(), Sheet()
+    unposted = [p for p in POLICIES if p.posted is None]
+    first, second = seats(laid, unposted), seats(asked, unposted)
+    drawn = [any_wanted(chance) for _ in range(60)]
+    assert all(laid.lay_facts(w.facts) for w in drawn)
+    of_facts = {key for key in laid._lanes if key[0] == "facts"}
+    assert len(of_facts) > 10
+    for wanted in drawn:
+        here, there = laid.row(wanted), asked.row(wanted)
+        assert [class_of(s, here) for s in first] == [class_of(s, there) for s in second]
+        assert [s.rules(key(s, here)) for s in first] == [s.rules(key(s, there)) for s in second]
+    assert {key for key in laid._lanes if key[0] == "facts"} == of_facts
+
+
+def test_no_facts_are_laid_where_a_usage_policy_is_posted() -> None:
+    sheet = Sheet()
+    seats(sheet, [Policy.compile(load_packs(["us-ca"]), WORDS, posted=frozenset())])
+    assert not sheet.lay_facts(facts())
 
 
 def test_lanes_are_laid_in_advance_only_into_half_of_the_room(monkeypatch: pytest.MonkeyPatch) -> None:
     sheet = Sheet()
-    seats(sheet, POLICIES[:1])
-    monkeypatch.setattr("policies.sheet.MAX_LANE_BYTES", 6 * len(sheet) * SEAT_BYTES)
+    taken = seats(sheet, POLICIES[:1])
+    (policy,) = {s.policy for s in taken}
+    of_classes = 2 * ((len(policy.rules) + 7) // 8)
+    monkeypatch.setattr("policies.sheet.MAX_LANE_BYTES", 6 * len(sheet) * (SEAT_BYTES + of_classes))
     assert [sheet.lay("who", who) for who in AGENCIES[:5]] == [True, True, True, False, False]
 
 
