@@ -53,6 +53,15 @@ class Stamp:
     size: int
     root: str
     peers: tuple[dict[str, Any], ...] = ()
+    fields: dict[str, Any] = field(init=False, repr=False, compare=False)
+    """What of it every entry has, made once for all of a commit."""
+
+    def __post_init__(self) -> None:
+        head = {"size": self.size, "root": self.root}
+        fields: dict[str, Any] = {"v": form.VERSION, "at": self.at, "head": head, "peers": self.peers}
+        if self.clock_behind_ms:
+            fields["clock_behind_ms"] = self.clock_behind_ms
+        object.__setattr__(self, "fields", fields)
 
 
 def seal(draft: Draft, stamp: Stamp, sealed: SealedPart | None = None) -> bytes:
@@ -61,16 +70,7 @@ def seal(draft: Draft, stamp: Stamp, sealed: SealedPart | None = None) -> bytes:
     Raises:
         InvalidInput: more than MAX_ENTRY_BYTES (ENTRY_TOO_LARGE), or text that is not Unicode (BAD_ENTRY).
     """
-    value = {
-        **draft.body,
-        "v": form.VERSION,
-        "type": draft.type,
-        "at": stamp.at,
-        "head": {"size": stamp.size, "root": stamp.root},
-        "peers": stamp.peers,
-    }
-    if stamp.clock_behind_ms:
-        value["clock_behind_ms"] = stamp.clock_behind_ms
+    value = {**draft.body, **stamp.fields, "type": draft.type}
     if sealed is not None:
         value["sealed"] = {"key_id": sealed.key_id, "hash": sealed.hash.hex()}
     try:

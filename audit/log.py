@@ -11,7 +11,7 @@ import contextlib
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -40,20 +40,7 @@ OnBroken = Callable[[LogBroken], None]
 @dataclass(eq=False, slots=True)
 class _Call:
     drafts: tuple[Draft, ...]
-    loop: asyncio.AbstractEventLoop
-    future: asyncio.Future[Appended] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.future = self.loop.create_future()
-
-    def settle(self, result: Appended | BaseException) -> None:
-        """Wake who waits, unless they have gone."""
-        if self.future.done():
-            return
-        if isinstance(result, BaseException):
-            self.future.set_exception(result)
-        else:
-            self.future.set_result(result)
+    future: asyncio.Future[Appended]
 
 
 class DecisionLog:
@@ -73,7 +60,10 @@ class DecisionLog:
         self._on_broken, self._max_waiting = on_broken, max_waiting
         self._waiting: dict[_Call, None] = {}  # in order of arrival; a dict, so that one who leaves is found at once
         self._drafts_waiting = 0
-        self._work = threading.Condition(threading.Lock())
+        self._lock = threading.Lock()
+        self._idle = False  # the writing thread waits for `_wake`, and whoever finds it so releases that, once
+        self._wake = threading.Lock()
+        self._wake.acquire()
         self._closing = False
         self._broken: str | None = None
         self._thread = threading.Thread(target=self._run, name="decision-log", daemon=True)
@@ -182,9 +172,11 @@ class DecisionLog:
             async with asyncio.timeout(deadline_s):
                 return await call.future
         except TimeoutError:
-            raise Unavailable("the decision log was not durable by the deadline", reason="LOG_TIMEOUT") from None
-        finally:
             self._leave(call)
+            raise Unavailable("the decision log was not durable by the deadline", reason="LOG_TIMEOUT") from None
+        except BaseException:
+            self._leave(call)
+            raise
 
     def cite(self, heads: Sequence[Cited]) -> None:
         """Entries written from now on cite these cosigned heads, the first of them with the notes."""
@@ -209,9 +201,9 @@ class DecisionLog:
 
     def close(self) -> None:
         """Write what waits, then let go of the file. A broken log is left as it is, for SQLite to recover."""
-        with self._work:
+        with self._lock:
             self._closing = True
-            self._work.notify()
+            self._rouse()
         self._thread.join()
         if self._broken is None:
             self._writer.keep_edge()
@@ -225,15 +217,16 @@ class DecisionLog:
         self.close()
 
     def _enqueue(self, drafts: tuple[Draft, ...]) -> _Call:
-        if not 0 < len(drafts) <= MAX_CALL:
+        count = len(drafts)
+        if not 0 < count <= MAX_CALL:
             raise InvalidInput(f"a call records 1 to {MAX_CALL} entries", reason="BAD_CALL")
-        call = _Call(drafts, asyncio.get_running_loop())
-        with self._work:
+        call = _Call(drafts, asyncio.get_running_loop().create_future())
+        with self._lock:
             if self._broken is not None:
                 raise LogBroken(self._broken)
             if self._closing:
                 raise Unavailable("the decision log is closed", reason="LOG_CLOSED")
-            if self._drafts_waiting + len(drafts) > self._max_waiting:
+            if self._drafts_waiting + count > self._max_waiting:
                 raise Exhausted(
                     "too many entries wait for the decision log",
                     retry_after_s=RETRY_AFTER_S,
@@ -241,17 +234,24 @@ class DecisionLog:
                     reason="LOG_QUEUE_FULL",
                 )
             self._waiting[call] = None
-            self._drafts_waiting += len(drafts)
-            self._work.notify()
+            self._drafts_waiting += count
+            if self._idle:
+                self._rouse()
         return call
 
     def _leave(self, call: _Call) -> None:
         if call.future.done() and not call.future.cancelled():
             return
-        with self._work:
+        with self._lock:
             if call in self._waiting:
                 del self._waiting[call]
                 self._drafts_waiting -= len(call.drafts)
+
+    def _rouse(self) -> None:
+        """The writing thread looks at the queue again; to be called with the lock held."""
+        if self._idle:
+            self._idle = False
+            self._wake.release()
 
     def _run(self) -> None:
         while calls := self._next():
@@ -264,47 +264,59 @@ class DecisionLog:
 
     def _next(self) -> list[_Call]:
         """Whoever waits, up to MAX_COMMIT drafts; empty when the log is closing and nobody does."""
-        with self._work:
-            while not self._waiting and not self._closing:
-                self._work.wait()
-            calls: list[_Call] = []
-            taken = 0
-            for call in self._waiting:
-                if calls and taken + len(call.drafts) > MAX_COMMIT:
-                    break
-                calls.append(call)
-                taken += len(call.drafts)
+        while True:
+            with self._lock:
+                if self._waiting or self._closing:
+                    return self._taken()
+                self._idle = True
+            self._wake.acquire()
+
+    def _taken(self) -> list[_Call]:
+        calls: list[_Call] = []
+        taken = 0
+        for call in self._waiting:
+            if calls and taken + len(call.drafts) > MAX_COMMIT:
+                break
+            calls.append(call)
+            taken += len(call.drafts)
+        if len(calls) == len(self._waiting):
+            self._waiting.clear()
+        else:
             for call in calls:
                 del self._waiting[call]
-            self._drafts_waiting -= taken
-            return calls
+        self._drafts_waiting -= taken
+        return calls
 
     def _break(self, calls: list[_Call], cause: BaseException) -> None:
         # SQLite took the next commit after a failed fsync, whose pages the kernel had dropped: hence never again.
         told = isinstance(cause, sqlite3.Error | OSError | ComityError)
         detail = f"{type(cause).__name__}: {cause}" if told else type(cause).__name__
-        with self._work:
+        with self._lock:
             self._broken = f"the decision log could not be written and stays closed ({detail})"
             calls += self._waiting
             self._waiting.clear()
             self._drafts_waiting = 0
         error = LogBroken(self._broken)
         # The program is told before anybody who waits, so that none of them goes on in one that serves.
-        if self._on_broken is not None and not _schedule(calls[0].loop, self._on_broken, error):
+        if self._on_broken is not None and not _schedule(calls[0].future.get_loop(), self._on_broken, error):
             self._on_broken(error)
         self._settle(calls, [LogBroken(self._broken) for _ in calls])
 
     def _settle(self, calls: list[_Call], results: Sequence[Appended | BaseException]) -> None:
-        by_loop: dict[asyncio.AbstractEventLoop, list[tuple[_Call, Appended | BaseException]]] = {}
-        for pair in zip(calls, results, strict=True):
-            by_loop.setdefault(pair[0].loop, []).append(pair)
-        for loop, pairs in by_loop.items():
-            _schedule(loop, _settle_all, pairs)
+        pairs = list(zip([call.future for call in calls], results, strict=True))
+        for loop in {future.get_loop() for future, _ in pairs}:
+            _schedule(loop, _settle_all, [pair for pair in pairs if pair[0].get_loop() is loop])
 
 
-def _settle_all(pairs: list[tuple[_Call, Appended | BaseException]]) -> None:
-    for call, result in pairs:
-        call.settle(result)
+def _settle_all(pairs: list[tuple[asyncio.Future[Appended], Appended | BaseException]]) -> None:
+    """Wake who waits, unless they have gone."""
+    for future, result in pairs:
+        if future.done():
+            continue
+        if isinstance(result, Appended):
+            future.set_result(result)
+        else:
+            future.set_exception(result)
 
 
 def _schedule(loop: asyncio.AbstractEventLoop, callback: Callable[..., None], argument: object) -> bool:

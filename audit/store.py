@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from audit import sealed_store
+from audit.room import Room
 from audit.sealed_store import SealedRows
 from audit.tree import HASH_BYTES
 from comity.errors import ConfigError, LogFault
@@ -63,6 +64,7 @@ class Store:
 
     def __init__(self, where: LogFiles) -> None:
         self.where = where
+        self._room = Room(where.db.with_name(f"{where.db.name}-wal"))
         self._lock = _exclusive(where)
         try:
             if stat.S_IMODE(where.db.stat().st_mode) & 0o077:
@@ -152,8 +154,10 @@ class Store:
 
         Raises:
             sqlite3.Error: it was not written, or it is not known whether it was.
+            OSError: the disk failed before anything was.
             LogFault: somebody else moved the head (HEAD_MOVED).
         """
+        self._room.make()
         db, size = self._db, first + len(entries)
         db.execute("BEGIN IMMEDIATE")
         db.executemany(
@@ -172,6 +176,7 @@ class Store:
 
     def close(self) -> None:
         """Let go of the file; the WAL is folded into it. Never after a failed commit."""
+        self._room.close()
         self._db.close()
         os.close(self._lock)
 

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import orjson
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from audit import edge, form
+from audit import edge
 from audit.entry import Draft, Stamp, seal
 from audit.note import Checkpoint, Cited, VerifierKey, verify_checkpoint
 from audit.sealed_store import SealedPart
 from audit.sealing import Accepted, Sealer
 from audit.store import Store
-from audit.tree import Tree, leaf_hash
+from audit.tree import leaf_hash
 from comity.errors import ComityError, InvalidInput, LogFault, Unavailable
 from comity.instants import from_ms, to_ms, to_text
 from identity.auditors import Recipient
 
 Clock = Callable[[], dt.datetime]
+_MORE_THAN_ENTRIES = frozenset({"inquiry", "erasure"})  # types whose commit has other rows to write or to erase
+_EARLIEST_MS, _END_MS = (to_ms(dt.datetime(year, 1, 1, tzinfo=dt.UTC)) for year in (2000, 2100))  # as forms allow
 _AHEAD_S = 300  # verification allows twice that between an entry and the cosignatures that it cites
 
 
@@ -53,25 +56,49 @@ class AlreadyRecorded(ComityError):
         self.index = index
 
 
+@dataclass(slots=True, kw_only=True)
+class _Batch:
+    """What one commit writes from index `first` on, at one time: the entries of the calls accepted so far, and what
+    goes with them. `accepted` are the calls that may have more than entries to write.
+    """
+
+    first: int
+    at_ms: int
+    entries: list[bytes] = field(default_factory=list)
+    hashes: list[bytes] = field(default_factory=list)
+    inquiries: dict[str, int] = field(default_factory=dict)
+    accepted: list[Accepted] = field(default_factory=list)
+
+
 class _Sealer:
     """Seals one commit's entries. Heads that the log has not cited before come with their notes, in the first entry
-    that has room for them; until then entries go on citing those of before.
+    that has room for them; until then entries go on citing those of before, as `stamp` does.
     """
 
     def __init__(self, stamp: Stamp, proven: tuple[Cited, ...], cited: tuple[Cited, ...]) -> None:
-        self.proven = proven
-        self._stamp = replace(stamp, peers=tuple(c.as_json(proven=False) for c in proven))
+        self.proven, self.peers = proven, stamp.peers
+        self._stamp = stamp
         self._new = None if cited == proven else cited
 
     def seal(self, drafts: Sequence[Draft], parts: Sequence[SealedPart | None]) -> tuple[bytes, ...]:
-        """The entries of one call, each naming its sealed part if it has one; or none of them.
+        """The entries of one call, each naming its sealed part if it has one; or none of them. No parts: none has.
 
         Raises:
             InvalidInput: one cannot be sealed; what a later call's entries cite is as if this one had not been.
         """
-        stamp, new, sealed = self._stamp, self._new, []
+        if self._new is not None:
+            return self._citing_anew(drafts, parts or [None] * len(drafts), self._new)
+        stamp = self._stamp
+        if not parts:
+            return tuple([seal(draft, stamp) for draft in drafts])
+        return tuple([seal(draft, stamp, part) for draft, part in zip(drafts, parts, strict=True)])
+
+    def _citing_anew(
+        self, drafts: Sequence[Draft], parts: Sequence[SealedPart | None], new: tuple[Cited, ...]
+    ) -> tuple[bytes, ...]:
+        stamp, sealed, cited = self._stamp, [], False
         for draft, part in zip(drafts, parts, strict=True):
-            if new is not None:
+            if not cited:
                 first = replace(stamp, peers=tuple(c.as_json(proven=c not in self.proven) for c in new))
                 try:
                     sealed.append(seal(draft, first, part))
@@ -79,11 +106,11 @@ class _Sealer:
                     if e.reason != "ENTRY_TOO_LARGE":
                         raise
                 else:
-                    stamp, new = replace(stamp, peers=tuple(c.as_json(proven=False) for c in new)), None
+                    stamp, cited = replace(stamp, peers=tuple(c.as_json(proven=False) for c in new)), True
                     continue
             sealed.append(seal(draft, stamp, part))
-        if new is None and self._new is not None:
-            self.proven, self._stamp, self._new = self._new, stamp, None
+        if cited:
+            self.proven, self.peers, self._stamp, self._new = new, stamp.peers, stamp, None
         return tuple(sealed)
 
 
@@ -114,6 +141,7 @@ class Writer:
         self._keep_at = size + edge.EVERY
         self.cited: tuple[Cited, ...] = ()  # set by whoever hears of them, at any time; read once a commit
         self._proven: tuple[Cited, ...] = ()
+        self._peers: tuple[dict[str, Any], ...] = ()  # as entries cite those
 
     def write(self, calls: Sequence[Sequence[Draft]]) -> list[Appended | ComityError]:
         """What became of each call, in order: written durably and whole, or refused for a reason of its own.
@@ -122,60 +150,63 @@ class Writer:
         is broken.
         """
         try:
-            stamp = self._stamp()
+            at_ms, stamp = self._stamp()
         except Unavailable as e:
             return [Unavailable(str(e), reason=e.reason) for _ in calls]
-        tree = self._tree.copy()
-        entries: list[bytes] = []
-        hashes: list[bytes] = []
-        inquiries: dict[str, int] = {}
+        batch = _Batch(first=self._tree.size, at_ms=at_ms)
+        sealer = _Sealer(stamp, self._proven, self._citable(at_ms))
         done: list[tuple[int, tuple[bytes, ...], tuple[bytes, ...]] | ComityError] = []
-        accepted: list[Accepted] = []
-        sealer = _Sealer(stamp, self._proven, self._citable(stamp))
         for drafts in calls:
             try:
-                new = self._new_inquiries(drafts, tree.size, inquiries)
-                parts = [self._parts.seal(draft, stamp.at) for draft in drafts]
-                sealed = sealer.seal(drafts, parts)
+                done.append(self._sealed(drafts, batch, stamp, sealer))
             except ComityError as e:
                 done.append(e)
-                continue
-            leaves = tuple(map(leaf_hash, sealed))
-            done.append((tree.size, sealed, leaves))
-            accepted.append((tree.size, drafts, parts))
-            for leaf in leaves:
-                tree.append(leaf)
-            entries += sealed
-            hashes += leaves
-            inquiries |= new
-        if entries:
-            self._commit(tree, entries, hashes, inquiries, stamp, accepted)
-            self._proven = sealer.proven
+        if batch.entries:
+            self._commit(batch)
+            self._proven, self._peers = sealer.proven, sealer.peers
+        head = self.head
         return [
-            d
-            if isinstance(d, ComityError)
-            else Appended(first_index=d[0], entries=d[1], leaf_hashes=d[2], head=self.head)
+            d if isinstance(d, ComityError) else Appended(first_index=d[0], entries=d[1], leaf_hashes=d[2], head=head)
             for d in done
         ]
 
-    def _commit(
-        self,
-        tree: Tree,
-        entries: list[bytes],
-        hashes: list[bytes],
-        inquiries: dict[str, int],
-        stamp: Stamp,
-        accepted: list[Accepted],
-    ) -> None:
-        rows = self._parts.rows(accepted)
+    def _sealed(
+        self, drafts: Sequence[Draft], batch: _Batch, stamp: Stamp, sealer: _Sealer
+    ) -> tuple[int, tuple[bytes, ...], tuple[bytes, ...]]:
+        """First index, entries and leaf hashes of one call, which is in the batch from now on.
+
+        Raises:
+            ComityError: it is refused, and nothing of it is in the batch.
+        """
+        first = batch.first + len(batch.entries)
+        parts: list[SealedPart | None] = []
+        for draft in drafts:
+            if draft.clear or draft.type in _MORE_THAN_ENTRIES:
+                new = self._new_inquiries(drafts, first, batch.inquiries)
+                parts = [self._parts.seal(draft, stamp.at) for draft in drafts]
+                entries = sealer.seal(drafts, parts)
+                batch.accepted.append((first, drafts, parts))
+                batch.inquiries |= new
+                break
+        else:
+            entries = sealer.seal(drafts, parts)
+        leaves = tuple([leaf_hash(entry) for entry in entries])
+        batch.entries += entries
+        batch.hashes += leaves
+        return first, entries, leaves
+
+    def _commit(self, batch: _Batch) -> None:
+        rows = self._parts.rows(batch.accepted)
+        tree = self._tree.copy()
+        tree.extend(batch.hashes)
         root = tree.root()
         note = Checkpoint(origin=self._origin, size=tree.size, root=root).sign(self._key, self._key_id)
-        self._store.commit(self._tree.size, entries, hashes, tuple(inquiries.items()), note, rows)
+        self._store.commit(batch.first, batch.entries, batch.hashes, tuple(batch.inquiries.items()), note, rows)
         self._parts.written(rows)
         self._tree = tree
         if tree.size >= self._keep_at:
             self.keep_edge()
-        self._last_ms = _ms(stamp.at)
+        self._last_ms = batch.at_ms
         self.head = SignedHead(size=tree.size, root=root, checkpoint=note)
 
     def keep_edge(self) -> None:
@@ -183,26 +214,31 @@ class Writer:
         self._keep_at += edge.EVERY
         edge.keep(self._tree, self._store.where)
 
-    def _stamp(self) -> Stamp:
-        """Now, or the last entry's time when the clock has jumped back behind it.
+    def _stamp(self) -> tuple[int, Stamp]:
+        """Now, or the last entry's time when the clock has jumped back behind it; in milliseconds since 1970 too.
 
         Raises:
             Unavailable: the clock is outside 2000 to 2100: nothing could order what it dates (CLOCK_UNUSABLE).
         """
         now = to_ms(self._clock())
         at = max(now, self._last_ms)
-        text = to_text(from_ms(at))
-        if not form.time(text) or not form.time(to_text(from_ms(now))):
+        if now < _EARLIEST_MS or at >= _END_MS:
             raise Unavailable("the clock is not set: nothing is recorded", reason="CLOCK_UNUSABLE")
-        return Stamp(at=text, clock_behind_ms=at - now, size=self.head.size, root=self.head.root.hex())
+        return at, Stamp(
+            at=to_text(from_ms(at)),
+            clock_behind_ms=at - now,
+            size=self.head.size,
+            root=self.head.root.hex(),
+            peers=self._peers,
+        )
 
-    def _citable(self, stamp: Stamp) -> tuple[Cited, ...]:
+    def _citable(self, at_ms: int) -> tuple[Cited, ...]:
         """The heads to cite: none that was cosigned long after now. A clock that was put back, by an hour say, would
         make an honest entry look back-dated.
         """
         cited = self.cited
-        latest = _ms(stamp.at) // 1000 + _AHEAD_S if cited else 0
-        return tuple(c for c in cited if c.seen_at <= latest)
+        latest = at_ms // 1000 + _AHEAD_S
+        return tuple([c for c in cited if c.seen_at <= latest])
 
     def _new_inquiries(self, drafts: Sequence[Draft], first: int, pending: dict[str, int]) -> dict[str, int]:
         """The inquiries of one call and the indexes they will have.

@@ -79,12 +79,16 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Recorder, dict[s
     states = [made.state()]
     for drafts in (*search(unsigned()), [START], *search(unsigned())):
         states.append(made.commit(drafts))
+    assert states[4].wal.endswith(bytes(4096)), "room was made with it"
+    assert len(states[4].wal) == len(states[5].wal), "and was enough for the next"
     folded = made.fold()
     anew = made.commit([START, START])
     further = made.commit(search(unsigned())[0])
     return made, {
         "the first commit of a WAL": (states[0], states[1]),
         "a commit behind another": (states[2], states[3]),
+        "a commit with which room is made for the next": (states[3], states[4]),
+        "a commit into that room": (states[4], states[5]),
         "a commit over the frames of a WAL that was folded in": (folded, anew),
         "a commit behind that one": (anew, further),
     }
@@ -93,6 +97,8 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Recorder, dict[s
 KINDS = (
     "the first commit of a WAL",
     "a commit behind another",
+    "a commit with which room is made for the next",
+    "a commit into that room",
     "a commit over the frames of a WAL that was folded in",
     "a commit behind that one",
 )
@@ -131,10 +137,10 @@ def tails(chosen: random.Random) -> dict[str, Callable[[int], bytes]]:
 
 
 def written(before: State, after: State) -> range:
-    """Where the commit's bytes are in the WAL."""
+    """Where the commit's bytes are in the WAL, without the room behind them, which is zeros."""
     first = next((i for i, (a, b) in enumerate(zip(before.wal, after.wal, strict=False)) if a != b), len(before.wal))
     changed = [i for i in range(min(len(before.wal), len(after.wal))) if before.wal[i] != after.wal[i]]
-    last = len(after.wal) if len(after.wal) > len(before.wal) else changed[-1] + 1
+    last = len(after.wal.rstrip(b"\0")) if len(after.wal) > len(before.wal) else changed[-1] + 1
     return range(first, last)
 
 

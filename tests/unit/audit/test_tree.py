@@ -38,3 +38,12 @@ def test_what_is_appended_to_a_copy_is_not_in_the_original() -> None:
     other.append(leaf_hash(b"b"))
     assert (tree.size, tree.root()) == (1, before)
     assert other.root() == Tree([leaf_hash(b"a"), leaf_hash(b"b")]).root()
+
+
+@pytest.mark.parametrize("size", range(9))
+@pytest.mark.parametrize("before", range(9))
+def test_many_hashes_added_at_once_make_the_tree_that_they_make_one_by_one(before: int, size: int) -> None:
+    leaves = [leaf_hash(bytes([n])) for n in range(before + size)]
+    tree = Tree(leaves[:before])
+    tree.extend(leaves[before:])
+    assert (tree.size, tree.edge) == (before + size, Tree(leaves).edge)
