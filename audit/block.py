@@ -7,32 +7,35 @@ decided and answered.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from hashlib import sha256
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
-from audit import evidence, form
+from audit import asked, evidence, form
 from audit.entry import MAX_ENTRY_BYTES, receipt_fits
 from audit.glance import LOOKS, UNTOLD, Seen
-from audit.tree import Rows
+from audit.skim import skim
+from audit.tree import Rows, leaf_hash, leaf_hashes
 from comity import jcs
 from comity.errors import LogFault
 
+Row = tuple[int, object, object]  # index, stored hash, entry, as the file has them
+Read = Callable[[int, int], Sequence[Row]]
+
+STRIDE = 256  # entries at once: what fits a processor's cache, and no memory is asked of the system anew
 BLOCK = 4_096  # entries; a power of two, so that each but the last is one complete subtree
 
 
-@dataclass(slots=True, kw_only=True)
-class Commit:
-    """From `index` on entries bear this time and cite this head, until the next. The citation and `peers` are JSON.
+class Commit(NamedTuple):
+    """From `place` on entries bear this time and cite this head, until the next. The citation and `peers` are JSON.
 
     `before` is the root over the run's entries before `index`; None if it is the run's first. `behind`: the first of
     them says that the clock was.
     """
 
-    index: int
+    place: int
     at: bytes
     behind: bool
     head: bytes
@@ -40,33 +43,33 @@ class Commit:
     before: bytes | None = None
 
 
-@dataclass(slots=True, kw_only=True)
-class Asked:
-    """An inquiry is recorded at `index`, and its entry shows what was signed: only the signatures are not verified."""
+class Asked(NamedTuple):
+    """An inquiry is recorded at `place`, and its entry shows what was signed; its signatures hold if a directory was
+    given. `revoked`: a signer's certificate has been since. `version` of the directory was in force.
+    """
 
-    index: int
-    entry: bytes
+    place: int
     inquiry_id: bytes
     inquiry_hash: bytes
+    version: int
+    revoked: bool = False
 
 
-@dataclass(slots=True, kw_only=True)
-class Erased:
-    """An erasure is recorded at `index`; what was signed is not held against it yet."""
+class Erased(NamedTuple):
+    """An erasure is recorded at `place`; what was signed is not held against it yet."""
 
-    index: int
+    place: int
     entry: bytes
 
 
-@dataclass(slots=True, kw_only=True)
-class Said:
+class Said(NamedTuple):
     """Decisions or outcomes that cite one inquiry: of which nodes, and where each stands."""
 
     kind: str
     inquiry_id: bytes
     inquiry_hash: bytes
-    nodes: list[bytes] = field(default_factory=list)
-    indexes: list[int] = field(default_factory=list)
+    nodes: list[bytes]
+    indexes: list[int]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -85,87 +88,135 @@ class Block:
     behind: int = 0
 
 
-def look(rows: Iterable[tuple[int, object, object]], first: int, stop: int) -> Block:
-    """The rows (index, stored hash, entry) of [first, stop), checked each by itself."""
-    looking = _Looking(first)
+def look(read: Read, first: int, stop: int, signatures: evidence.Signatures | None = None) -> Block:
+    """The rows of [first, stop), as `read` has them, checked each by itself; `signatures` verifies those of inquiries.
+
+    First many at once. If anything about them is not as usual they are looked at again, one after the other.
+    """
+    looking = _Looking(first, signatures)
     try:
-        looking.run(rows)
-        if (there := first + len(looking.leaves)) != stop:
-            raise LogFault(f"entry {there} is missing", index=there, reason="MISSING")
+        for at in range(first, stop, STRIDE):
+            end = min(stop, at + STRIDE)
+            if not looking.at_once(read(at, end), at, end):
+                looking = _Looking(first, signatures)
+                looking.one_by_one(read(first, stop), stop)
+                break
     except LogFault as e:
         looking.block.fault = (e.index, str(e), e.reason)
     return looking.end()
 
 
+_NOTHING = Said("", b"", b"", [], [])
+
+
 class _Looking:
     """The state of one pass over a run."""
 
-    def __init__(self, first: int) -> None:
-        self.block = Block(first=first)
+    def __init__(self, first: int, signatures: evidence.Signatures | None) -> None:
+        self.block, self.signatures = Block(first=first), signatures
         self.leaves: list[bytes] = []
-        self.said = Said(kind="", inquiry_id=b"", inquiry_hash=b"")
-        self.nodes: dict[bytes, bytes] = {}
+        self.said = _NOTHING
+        self.commit, self.peers = (b"", b""), b""
 
-    def run(self, rows: Iterable[tuple[int, object, object]]) -> None:
-        was = (b"", b"", b"")
+    def at_once(self, rows: Sequence[Row], first: int, stop: int) -> bool:
+        """False if it cannot be done so: then nothing is known, not even that there is a fault."""
+        if len(rows) != stop - first:
+            return False
+        indexes, stored, entries = zip(*rows, strict=True)
+        if indexes != tuple(range(first, stop)) or set(map(type, entries)) != {bytes}:
+            return False
+        leaves = leaf_hashes(entries)
+        if tuple(leaves) != stored:
+            return False
+        self.leaves += leaves
+        try:
+            return skim(first, entries, self)
+        except LogFault:
+            return False
+
+    def one_by_one(self, rows: Sequence[Row], stop: int) -> None:
         for expected, (index, stored, entry) in enumerate(rows, self.block.first):
             if index != expected:
                 raise LogFault(f"entry {expected} is missing", index=expected, reason="MISSING")
-            if type(entry) is not bytes or (leaf := sha256(b"\0" + entry).digest()) != stored:
+            if type(entry) is not bytes or (leaf := leaf_hash(entry)) != stored:
                 raise LogFault(f"entry {index} is not what was hashed", index=index, reason="WRONG_HASH")
-            kind, match, glance = LOOKS.get(entry[-12:-7], UNTOLD)
-            if match is not None:
-                found = match(entry)
-                seen = None if found is None else found.groups()
-            else:
-                seen = glance(entry)
-            value: dict[str, Any] | None = None
-            if seen is None or len(entry) > MAX_ENTRY_BYTES:
-                value = decode(index, entry)
-                kind, seen = value["type"], _seen(value)
-            at, behind, head, inquiry_hash, inquiry_id, node, peers = seen
-            if behind is not None:
-                self.block.behind += 1
-            if was != (at, head, peers):
-                was = (at, head, peers)
-                self.stamped(Commit(index=index, at=at, behind=behind is not None, head=head, peers=peers))
-            if kind == "inquiry":
-                self.asked(index, entry, value)
-            elif kind == "receipt" and value is not None:
-                _check_receipt(index, value)
-            elif kind == "erasure":
-                self.block.events.append(Erased(index=index, entry=entry))
-            elif node and inquiry_hash:
-                said = self.said
-                if said.inquiry_hash != inquiry_hash or said.inquiry_id != inquiry_id or said.kind != kind:
-                    said = self.joined(kind, inquiry_id, inquiry_hash)
-                said.nodes.append(self.nodes.setdefault(node, node))
-                said.indexes.append(index)
+            self.single(index, entry)
             self.leaves.append(leaf)
+        if (there := self.block.first + len(self.leaves)) != stop:
+            raise LogFault(f"entry {there} is missing", index=there, reason="MISSING")
 
-    def stamped(self, commit: Commit) -> None:
-        self.block.events.append(commit)
-        self.said = Said(kind="", inquiry_id=b"", inquiry_hash=b"")
+    def single(self, index: int, entry: bytes) -> None:
+        """Whatever the entry is: known by its bytes, or looked at field by field."""
+        if len(entry) > MAX_ENTRY_BYTES or (inquiry := asked.inquiry(entry)) is None:
+            self.other(index, entry)
+            return
+        at, head, inquiry_hash, inquiry_id, peers, version = inquiry
+        self.stamped(index, (at, head), peers)
+        event = Asked(index, inquiry_id, inquiry_hash, int(version))
+        self.signed(event, orjson.loads(entry) if self.signatures else None)
 
-    def asked(self, index: int, entry: bytes, value: dict[str, Any] | None) -> None:
-        value = value or orjson.loads(entry)
+    def other(self, index: int, entry: bytes) -> None:
+        kind, match, glance = LOOKS.get(entry[-12:-7], UNTOLD)
+        if match is not None:
+            found = match(entry)
+            seen = None if found is None else found.groups()
+        else:
+            seen = glance(entry)
+        value: dict[str, Any] | None = None
+        if seen is None or len(entry) > MAX_ENTRY_BYTES:
+            value = decode(index, entry)
+            kind, seen = value["type"], _seen(value)
+        at, behind, head, inquiry_hash, inquiry_id, node, peers = seen
+        if behind is not None:
+            self.block.behind += 1
+        self.stamped(index, (at, head), peers, behind is not None)
+        if kind == "inquiry":
+            self.asked(index, value or orjson.loads(entry))
+        elif kind == "receipt" and value is not None:
+            _check_receipt(index, value)
+        elif kind == "erasure":
+            self.block.events.append(Erased(index, entry))
+        elif node and inquiry_hash:
+            nodes, indexes = self.saying(kind, inquiry_id, inquiry_hash)
+            nodes.append(node)
+            indexes.append(index)
+
+    def stamped(self, index: int, commit: tuple[bytes, bytes], peers: bytes, behind: bool = False) -> None:
+        """The entry is of that commit (time and head): an event if the one before was of another."""
+        if commit != self.commit or peers != self.peers:
+            self.commit, self.peers, (at, head) = commit, peers, commit
+            self.block.events.append(Commit(index, at, behind, head, peers))
+            self.said = _NOTHING
+
+    def saying(self, kind: str, inquiry_id: bytes, inquiry_hash: bytes) -> tuple[list[bytes], list[int]]:
+        """Where to add to: what was said last, if it was the same of the same inquiry in the same commit."""
+        said = self.said
+        if said.inquiry_hash != inquiry_hash or said.inquiry_id != inquiry_id or said.kind != kind:
+            said = self.said = Said(kind, inquiry_id, inquiry_hash, [], [])
+            self.block.events.append(said)
+        return said.nodes, said.indexes
+
+    def asked(self, index: int, value: dict[str, Any]) -> None:
         evidence.check_payload(index, value)
         inquiry_id, inquiry_hash = value["inquiry_id"].encode(), value["inquiry_hash"].encode()
-        self.block.events.append(Asked(index=index, entry=entry, inquiry_id=inquiry_id, inquiry_hash=inquiry_hash))
+        self.signed(Asked(index, inquiry_id, inquiry_hash, value["directory_version"]), value)
 
-    def joined(self, kind: str, inquiry_id: bytes, inquiry_hash: bytes) -> Said:
-        self.said = Said(kind=kind, inquiry_id=inquiry_id, inquiry_hash=inquiry_hash)
-        self.block.events.append(self.said)
-        return self.said
+    def signed(self, event: Asked, value: dict[str, Any] | None) -> None:
+        # Told of before its signatures are looked at: that it is recorded twice is the greater fault.
+        self.block.events.append(event)
+        if self.signatures is not None and value is not None and not self.signatures.check(event.place, value):
+            self.block.events[-1] = event._replace(revoked=True)
 
     def end(self) -> Block:
         """The block, its tree grown as far as the entries are sound."""
         rows = Rows(self.leaves)
         self.block.count = len(self.leaves)
         self.block.edge = list(rows.edge(len(self.leaves)))
-        for event in self.block.events:
-            if isinstance(event, Commit) and event.index > self.block.first:
-                event.before = rows.root(event.index - self.block.first)
+        events, first = self.block.events, self.block.first
+        for at, event in enumerate(events):
+            if type(event) is Commit and event.place > first:
+                place, written_at, behind, head, peers, _ = event
+                events[at] = Commit(place, written_at, behind, head, peers, rows.root(place - first))
         return self.block
 
 

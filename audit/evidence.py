@@ -45,30 +45,65 @@ def check_payload(index: int, entry: Mapping[str, Any]) -> Inquiry:
     return inquiry
 
 
-def check_signatures(index: int, entry: Mapping[str, Any], inquiry: Inquiry, directory: Directory) -> bool:
-    """False if a signer's certificate has been revoked since; True if all is right.
+class Signatures:
+    """What a directory says of the signatures of inquiries."""
 
-    Every signature is over the payload. The author's certificate was valid at `issued_at`, an approver's then or
-    when the entry was written. They name the requester with the role shown and the approvers shown.
+    def __init__(self, directory: Directory) -> None:
+        # The keys in it are of no use here, and cannot be sent to another process.
+        self.directory = directory = dataclasses.replace(
+            directory, policy_keys={}, logs={}, witnesses={}, auditors=(), pseudonym_key=None
+        )
+        # Revoked later is no fault of that day: the deny list is looked at apart.
+        self._lenient = dataclasses.replace(directory, denied=frozenset())
 
-    Raises:
-        LogFault: BAD_SIGNATURES, or FIELD_DIFFERS.
-    """
-    if inquiry.federation != directory.federation.id:
-        raise _fault(index, "it is meant for another federation than the directory's", "BAD_SIGNATURES")
-    signers = _signers(index, entry, inquiry, directory)
-    author, approvers = signers[0], signers[1:]
-    if str(author.spiffe) != inquiry.requester or author.role != entry["requester"]["role"]:
-        raise _fault(index, "the requester or the role is not the certificate's", "FIELD_DIFFERS")
-    if [str(a.spiffe) for a in approvers] != entry["approvers"]:
-        raise _fault(index, "the approvers are not those who signed", "FIELD_DIFFERS")
-    if any(a.role != APPROVER_ROLE or a.agency != author.agency for a in approvers):
-        raise _fault(index, "an approver is no supervisor of the requester's agency", "BAD_SIGNATURES")
-    if not _revoked(entry, signers, directory):
-        return True
-    if directory.version <= entry["directory_version"]:
-        raise _fault(index, "a signer's certificate had been revoked before", "BAD_SIGNATURES")
-    return False
+    def check(self, index: int, entry: Mapping[str, Any]) -> bool:
+        """False if a signer's certificate has been revoked since; True if all is right.
+
+        The entry shows what was signed, as `check_payload` found. Every signature is over the payload. The author's
+        certificate was valid at `issued_at`, an approver's then or when the entry was written. They name the requester
+        with the role shown and the approvers shown.
+
+        Raises:
+            LogFault: BAD_SIGNATURES, or FIELD_DIFFERS.
+        """
+        if entry["federation"] != self.directory.federation.id:
+            raise _fault(index, "it is meant for another federation than the directory's", "BAD_SIGNATURES")
+        envelope = envelope_of(entry)
+        signers = self._signers(index, entry, envelope)
+        author, approvers, asks = signers[0], signers[1:], entry["requester"]
+        if str(author.spiffe) != f"spiffe://{asks['agency']}/person/{asks['person']}" or author.role != asks["role"]:
+            raise _fault(index, "the requester or the role is not the certificate's", "FIELD_DIFFERS")
+        if [str(a.spiffe) for a in approvers] != entry["approvers"]:
+            raise _fault(index, "the approvers are not those who signed", "FIELD_DIFFERS")
+        if any(a.role != APPROVER_ROLE or a.agency != author.agency for a in approvers):
+            raise _fault(index, "an approver is no supervisor of the requester's agency", "BAD_SIGNATURES")
+        if not self._revoked(envelope, signers):
+            return True
+        if self.directory.version <= entry["directory_version"]:
+            raise _fault(index, "a signer's certificate had been revoked before", "BAD_SIGNATURES")
+        return False
+
+    def _signers(self, index: int, entry: Mapping[str, Any], envelope: Envelope) -> tuple[Identity, ...]:
+        issued_at = dt.datetime.fromisoformat(entry["issued_at"])
+        written = dt.datetime.fromisoformat(entry["at"]) - dt.timedelta(milliseconds=entry.get("clock_behind_ms", 0))
+        cause: ComityError | None = None
+        for approved_at in (issued_at, written):
+            try:
+                return verify_envelope(envelope, self._lenient, issued_at, kind=PERSON, approvers_at=approved_at)
+            except (NotAuthentic, InvalidInput) as e:
+                cause = e
+        sentence, given = f"its signatures do not hold: {cause}", self.directory.version
+        if given != entry["directory_version"]:
+            sentence += f" (directory {given} was given, {entry['directory_version']} was in force then)"
+        raise _fault(index, sentence, "BAD_SIGNATURES")
+
+    def _revoked(self, envelope: Envelope, signers: tuple[Identity, ...]) -> bool:
+        for signature, signer in zip(envelope.signatures, signers, strict=True) if self.directory.denied else ():
+            try:
+                verify_chain(signature.chain, self.directory, signer.not_before)
+            except NotAuthentic:
+                return True
+        return False
 
 
 def envelope_of(entry: Mapping[str, Any]) -> Envelope:
@@ -82,32 +117,6 @@ def envelope_of(entry: Mapping[str, Any]) -> Envelope:
             for s in kept["signatures"]
         ),
     )
-
-
-def _signers(index: int, entry: Mapping[str, Any], inquiry: Inquiry, directory: Directory) -> tuple[Identity, ...]:
-    # Revoked later is no fault of that day: the deny list is looked at apart.
-    lenient = dataclasses.replace(directory, denied=frozenset())
-    envelope = envelope_of(entry)
-    written = dt.datetime.fromisoformat(entry["at"]) - dt.timedelta(milliseconds=entry.get("clock_behind_ms", 0))
-    cause: ComityError | None = None
-    for approved_at in (inquiry.issued_at, written):
-        try:
-            return verify_envelope(envelope, lenient, inquiry.issued_at, kind=PERSON, approvers_at=approved_at)
-        except (NotAuthentic, InvalidInput) as e:
-            cause = e
-    sentence = f"its signatures do not hold: {cause}"
-    if directory.version != entry["directory_version"]:
-        sentence += f" (directory {directory.version} was given, {entry['directory_version']} was in force then)"
-    raise _fault(index, sentence, "BAD_SIGNATURES")
-
-
-def _revoked(entry: Mapping[str, Any], signers: tuple[Identity, ...], directory: Directory) -> bool:
-    for signature, signer in zip(envelope_of(entry).signatures, signers, strict=True):
-        try:
-            verify_chain(signature.chain, directory, signer.not_before)
-        except NotAuthentic:
-            return True
-    return False
 
 
 def _fault(index: int, sentence: str, reason: str) -> LogFault:

@@ -216,6 +216,7 @@ envelope = Form(
     }
 )
 _DAYS = 100 * 366
+_MOST_BEHIND_MS = 1_900 * 365 * 86_400_000  # there is a date so long before any entry's
 
 BODIES: Mapping[str, Form] = MappingProxyType(
     {
@@ -344,16 +345,17 @@ BODIES: Mapping[str, Form] = MappingProxyType(
     }
 )
 
+peers = each(Form({"origin": origin, "size": index, "root": hash_hex}, {"note": checkpoint}), 32)
 _COMMON: Mapping[str, Check] = {
     "v": whole(VERSION, VERSION),
     "type": one_of(*BODIES),
     "at": time,
     "head": head,
-    "peers": each(Form({"origin": origin, "size": index, "root": hash_hex}, {"note": checkpoint}), 32),
+    "peers": peers,
 }
 ENTRIES: Mapping[str, Form] = MappingProxyType(
     {
-        kind: Form({**_COMMON, **body.required}, {**body.optional, "clock_behind_ms": whole(1)})
+        kind: Form({**_COMMON, **body.required}, {**body.optional, "clock_behind_ms": whole(1, _MOST_BEHIND_MS)})
         for kind, body in BODIES.items()
     }
 )

@@ -14,7 +14,7 @@ from comity.plate import MAX_PLATE_CHARACTERS
 _TIME = re.compile(r"(\d{1,2})/(\d{1,2})/(20\d\d), (\d{1,2}):(\d\d):(\d\d) ([AP])M UTC", re.ASCII)
 _MASK = re.compile(r"[*#]{3,}|redacted|\[redacted\]", re.IGNORECASE)
 _DASHES = re.compile(r"[—–-]+")
-_NUMBER = re.compile(r"\d{1,3}(,\d{3})+|\d{1,9}", re.ASCII)
+_NUMBER = re.compile(r"\d{1,3}(,\d{3}){1,3}|\d{1,9}", re.ASCII)  # int() of thousands of digits raises
 _PLATE = re.compile(r"[A-Z0-9*?]+", re.ASCII)
 # The commonest forms of plates; a case number of these forms has no hyphen, year or prefix of a case.
 _LOOKS_LIKE_PLATE = re.compile(r"\d[A-Z]{3}\d{3}|[A-Z]{3}\d{3,4}|\d{3}[A-Z]{3}", re.ASCII)

@@ -100,7 +100,10 @@ class LogReader:
             raise InvalidInput(f"a range of 0 to {MAX_READ} entries is read at once", reason="BAD_RANGE")
         with _reading():
             query = "SELECT entry FROM leaf WHERE idx >= ? AND idx < ? ORDER BY idx"
-            return [entry for (entry,) in self._db.execute(query, (start, stop))]
+            found = [entry for (entry,) in self._db.execute(query, (start, stop))]
+        if any(type(entry) is not bytes for entry in found):
+            raise _no_entry(start)
+        return found
 
     def rows(self) -> Iterator[tuple[int, bytes, bytes]]:
         """Every (index, stored hash, entry), first to last, as the file has them."""
@@ -122,7 +125,10 @@ class LogReader:
     def forwards(self, start: int) -> Iterator[tuple[int, bytes]]:
         """Every (index, entry) from `start` on, oldest first."""
         with _reading():
-            yield from self._db.execute("SELECT idx, entry FROM leaf WHERE idx >= ? ORDER BY idx", (start,))
+            for index, entry in self._db.execute("SELECT idx, entry FROM leaf WHERE idx >= ? ORDER BY idx", (start,)):
+                if type(entry) is not bytes:
+                    raise _no_entry(index)
+                yield index, entry
 
     def backwards(self) -> Iterator[tuple[int, bytes]]:
         """Every (index, entry), newest first."""
@@ -130,6 +136,8 @@ class LogReader:
         while True:
             with _reading():
                 page = self._db.execute(query, (below, _PAGE)).fetchall()
+            if any(type(entry) is not bytes for _, entry in page):
+                raise _no_entry(page[-1][0])
             yield from page
             if len(page) < _PAGE:
                 return
@@ -139,12 +147,17 @@ class LogReader:
         """The index of that inquiry's entry by the side index; None if it was never recorded."""
         with _reading():
             row = self._db.execute("SELECT idx FROM inquiry WHERE inquiry_id = ?", (inquiry_id,)).fetchone()
+        if row is not None and type(row[0]) is not int:
+            raise _bad_index()
         return None if row is None else row[0]
 
     def inquiries(self) -> Iterator[tuple[str, int]]:
         """The side index: every (inquiry id, index)."""
         with _reading():
-            yield from self._db.execute("SELECT inquiry_id, idx FROM inquiry")
+            for inquiry_id, index in self._db.execute("SELECT inquiry_id, idx FROM inquiry"):
+                if type(inquiry_id) is not str or type(index) is not int:
+                    raise _bad_index()
+                yield inquiry_id, index
 
     def sealed_part(self, index: int) -> SealedPart | None:
         """The sealed part of an entry, unopened; None if it has none."""
@@ -206,3 +219,12 @@ class LogReader:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+# A table can say STRICT and hold what was written before it did.
+def _no_entry(index: int) -> LogFault:
+    return LogFault(f"what stands for entry {index}, or one after it, is none", index=index, reason="BAD_FORM")
+
+
+def _bad_index() -> LogFault:
+    return LogFault("the index of inquiries is not one", reason="BAD_INDEX")

@@ -228,12 +228,14 @@ def weeks_of(reader: HashReader) -> list[Week]:
     """Every week from the log's first entry to its newest, oldest first.
 
     Raises:
-        LogFault: an entry is malformed.
+        LogFault: an entry is malformed, or the newest is dated before the first.
     """
     size = reader.head()[0]
     if not size:
         return []
     first, last = (Week.of(dt.datetime.fromisoformat(_at(reader, i))) for i in (0, size - 1))
+    if last.begin < first.begin:  # it was not verified: the weeks between would have no end
+        raise LogFault("the log's last entry is dated before its first: verify the log", reason="TIME_ORDER")
     out = [first]
     while out[-1] != last:
         out.append(Week.of(out[-1].end))

@@ -31,7 +31,7 @@ def check_sealed(reader: LogReader, erasures: Erasures) -> int:
     """
     keys_used, erased, count, without = set[str](), list[int](), 0, 0
     for index, entry, part in reader.sealed_of_inquiries():
-        named = _NAMED.search(entry)
+        named = _NAMED.search(entry) if b'"sealed":{' in entry else None
         if named is None:
             without += 1
             continue

@@ -10,7 +10,9 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from comity.errors import LogFault
 
 TABLES = {
     "epoch": (
@@ -98,7 +100,7 @@ NOTHING = SealedRows()
 def part_of(db: sqlite3.Connection, index: int) -> SealedPart | None:
     """The sealed part of entry `index`; None if it has none."""
     row = db.execute("SELECT key_id, wrapped, part FROM sealed WHERE idx = ?", (index,)).fetchone()
-    return None if row is None else SealedPart(*row)
+    return None if row is None else _part(index, row)
 
 
 def of_inquiries(db: sqlite3.Connection) -> Iterator[tuple[int, bytes, SealedPart | None]]:
@@ -107,9 +109,23 @@ def of_inquiries(db: sqlite3.Connection) -> Iterator[tuple[int, bytes, SealedPar
         "SELECT i.idx, entry, key_id, wrapped, part FROM inquiry i JOIN leaf USING (idx) LEFT JOIN sealed USING (idx)"
     )
     for index, entry, *sealed in db.execute(query):
-        yield index, entry, None if sealed[0] is None else SealedPart(*sealed)
+        if type(entry) is not bytes:
+            raise LogFault(f"what stands for entry {index} is none", index=index, reason="BAD_FORM")
+        yield index, entry, None if not any(v is not None for v in sealed) else _part(index, sealed)
 
 
 def epoch_keys(db: sqlite3.Connection) -> list[EpochKey]:
     """Every sealed epoch key, oldest first."""
-    return [EpochKey(*row) for row in db.execute("SELECT key_id, month, recipient, sealed FROM epoch ORDER BY n")]
+    rows = db.execute("SELECT key_id, month, recipient, sealed FROM epoch ORDER BY n").fetchall()
+    if any(tuple(map(type, row)) != (str, str, str, bytes) for row in rows):
+        raise LogFault("what stands for an epoch key is none", reason="SEALED_MISMATCH")
+    return [EpochKey(*row) for row in rows]
+
+
+def _part(index: int, row: Sequence[Any]) -> SealedPart:
+    # A table can say STRICT and hold what was written before it did.
+    if tuple(map(type, row)) != (str, bytes, bytes):
+        raise LogFault(
+            f"what stands for the sealed part of entry {index} is none", index=index, reason="SEALED_MISMATCH"
+        )
+    return SealedPart(*row)

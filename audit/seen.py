@@ -18,7 +18,7 @@ from audit.hashes import HashReader, hashes_of_log
 from audit.note import MAX_NOTE_BYTES, Checkpoint, VerifierKey, verify_checkpoint
 from audit.proof import tree_root
 from audit.store import connect_read_only
-from audit.witness import DB_NAME
+from audit.witness import DB_NAME, is_memory
 from comity.errors import InvalidInput, LogFault
 from identity import files
 
@@ -37,9 +37,10 @@ def seen_heads(path: Path) -> list[bytes]:
         InvalidInput: neither of the two (BAD_WITNESSED).
     """
     path = path / DB_NAME if path.is_dir() else path
-    with contextlib.suppress(OSError), path.open("rb") as f:
-        if f.read(len(_SQLITE)) == _SQLITE:
-            return _remembered(path)
+    if path.is_file():  # a pipe would be waited for
+        with contextlib.suppress(OSError), path.open("rb") as f:
+            if f.read(len(_SQLITE)) == _SQLITE:
+                return _remembered(path)
     note = files.read(path, max_bytes=MAX_NOTE_BYTES)
     try:
         Checkpoint.parse(note)
@@ -101,9 +102,14 @@ def _remembered(path: Path) -> list[bytes]:
     try:
         at_rest = not path.with_name(path.name + "-wal").exists()
         with contextlib.closing(connect_read_only(path, at_rest=at_rest)) as db:
-            return [bytes(note) for (note,) in db.execute(_NOTES)]
-    except (sqlite3.Error, TypeError):
+            if not is_memory(db):
+                raise _bad(path)
+            notes = [note for (note,) in db.execute(_NOTES)]
+    except (sqlite3.Error, UnicodeDecodeError):
         raise _bad(path) from None
+    if any(type(note) is not bytes for note in notes):
+        raise _bad(path)
+    return notes
 
 
 def _bad(path: Path) -> InvalidInput:

@@ -37,6 +37,7 @@ MAX_DISCLOSURES_BYTES = 128 * 1024
 NOTHING_DISCLOSED = "Nothing is disclosed: the commitments in the inquiry stand for its values."
 _INDEX = re.compile(r"index (0|[1-9][0-9]{0,15})\Z")
 _EXTRA = "extra "
+MOST_NAMED = 20  # nodes in a message
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,12 +110,16 @@ def find_decision(reader: HashReader, inquiry_id: str, node: str) -> tuple[int, 
     first = reader.find_inquiry(inquiry_id)
     if first is None:
         raise InvalidInput("this log has not recorded that inquiry", reason="NO_ENTRY")
+    others = []
     for index, entry in enumerate(reader.entries(first, first + MAX_TARGETS + 1), first):
         if inquiry_id.encode() in entry:
             value = decode(index, entry)
-            if value["type"] == "decision" and value["inquiry_id"] == inquiry_id and value["node"] == node:
-                return index, entry
-    raise InvalidInput("this log has no decision of that inquiry on this node", reason="NO_ENTRY")
+            if value["type"] == "decision" and value["inquiry_id"] == inquiry_id:
+                if value["node"] == node:
+                    return index, entry
+                others.append(str(value["node"]))
+    there = f"; it has those on {', '.join(others[:MOST_NAMED])}" if others else ""
+    raise InvalidInput(f"this log has no decision of that inquiry on this node{there}", reason="NO_ENTRY")
 
 
 def prove(index: int, leaf: bytes, hashes: Hashes, checkpoint: bytes, key: VerifierKey) -> TlogProof:

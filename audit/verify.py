@@ -23,7 +23,6 @@ from typing import Any
 
 import orjson
 
-from audit import evidence
 from audit.block import Asked, Block, Commit, Erased, Said
 from audit.cited import Citations
 from audit.erasure_record import check_erasure
@@ -139,7 +138,7 @@ class _Audit:
         if self.head.size != size:
             raise LogFault("the head's size is not the one that was signed", reason="WRONG_SIZE")
         self.citations = Citations(self.head.origin, self.directory)
-        with contextlib.closing(blocks(reader, size, processes)) as found:
+        with contextlib.closing(blocks(reader, size, self.directory, processes)) as found:
             for block in found:
                 self.take(block)
                 if self.progress:
@@ -194,7 +193,7 @@ class _Audit:
             raise LogFault(sentence, index=index, reason=reason)
 
     def in_order(self, commit: Commit, before: Tree) -> None:
-        index, at = commit.index, commit.at
+        index, at = commit.place, commit.at
         if at < self.at or (commit.behind and at != self.at):
             raise LogFault(f"entry {index} is dated before the one ahead of it", index=index, reason="TIME_ORDER")
         self.at = at
@@ -204,7 +203,7 @@ class _Audit:
             if commit.head != here:
                 message = f"entry {index} cites a head that the entries before it do not have: one is not the original"
                 raise LogFault(message, index=index, reason="WRONG_CITATION")
-            self.citations.had(commit.head)
+            self.citations.had(commit.head, at)
         self.cited = commit.head
         if commit.peers != self.peers:
             self.citations.take(index, at, commit.peers)
@@ -213,20 +212,17 @@ class _Audit:
     def inquiry(self, event: Asked) -> None:
         known = self.asked.get(event.inquiry_id)
         if known is not None:
-            message = f"entry {event.index} records an inquiry that entry {known.index} had recorded"
-            raise LogFault(message, index=event.index, reason="DUPLICATE_INQUIRY")
-        if self.directory is not None:
-            value = orjson.loads(event.entry)
-            self.citations.in_force = value["directory_version"]
-            inquiry = evidence.check_payload(event.index, value)
-            self.revoked += not evidence.check_signatures(event.index, value, inquiry, self.directory)
-        self.asked[event.inquiry_id] = _Asked(event.index, event.inquiry_hash)
+            message = f"entry {event.place} records an inquiry that entry {known.index} had recorded"
+            raise LogFault(message, index=event.place, reason="DUPLICATE_INQUIRY")
+        self.citations.in_force = event.version
+        self.revoked += event.revoked
+        self.asked[event.inquiry_id] = _Asked(event.place, event.inquiry_hash)
 
     def erasure(self, event: Erased) -> None:
         value = orjson.loads(event.entry)
         assert self.head is not None
-        check_erasure(self.head.origin, event.index, value, self.directory)
-        self.erasures.append((event.index, value))
+        check_erasure(self.head.origin, event.place, value, self.directory)
+        self.erasures.append((event.place, value))
 
     def joined(self, said: Said) -> None:
         """Decisions or outcomes of one inquiry, cited."""
@@ -235,7 +231,9 @@ class _Audit:
             message = f"entry {said.indexes[0]} cites an inquiry that was not recorded before it"
             raise LogFault(message, index=said.indexes[0], reason="NO_INQUIRY")
         for index, name in zip(said.indexes, said.nodes, strict=True):
-            node = 1 << self.nodes.setdefault(name, len(self.nodes))
+            node = self.nodes.get(name)
+            if node is None:
+                node = self.nodes[name] = 1 << len(self.nodes)
             if said.kind == "decision":
                 asked.decided |= node
                 continue

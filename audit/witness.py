@@ -322,6 +322,11 @@ def judge(held: Checkpoint, shown: Checkpoint, asked: ToWitness) -> Refusal | No
     return None
 
 
+def is_memory(db: sqlite3.Connection) -> bool:
+    """True if the file holds a witness's two tables and nothing else: no view stands in for them."""
+    return {sql for (sql,) in db.execute("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL")} == set(_SCHEMA)
+
+
 def _connect(path: Path) -> sqlite3.Connection:
     os.stat(path)
     db = sqlite3.connect(

@@ -67,6 +67,7 @@ class OwnHeads:
         self._known: dict[str, int] = {}
         self._sent: dict[str, _Sent] = {}
         self._fresh: dict[str, float] = {}
+        self._again: set[str] = set()
         self._lines: dict[int, dict[str, bytes]] = {}
         self._note = b""
 
@@ -88,6 +89,7 @@ class OwnHeads:
     def forget(self, who: str) -> None:
         """The way to this witness is new: what was sent on the old one may never have come."""
         self._sent.pop(who, None)
+        self._again.discard(who)
 
     def to_witness(self, who: str, now_s: float) -> ToWitness:
         """The newest head, with the proof from the one that this witness is known to hold. Waits for the disk.
@@ -121,7 +123,8 @@ class OwnHeads:
             return False
         self._known[who] = shown.size
         if said.refused:
-            return said.refused == Refusal.STALE and shown.size != sent.old_size
+            return said.refused == Refusal.STALE and shown.size != sent.old_size and self._once_more(who)
+        self._again.discard(who)
         if signed is None or (shown.size, shown.root) != (sent.head.size, sent.head.root):
             return False
         if abs(signed[0] - self._clock()) > CLOCKS_APART:  # cited, it would make this log look back-dated
@@ -133,6 +136,11 @@ class OwnHeads:
     def fresh(self, now_s: float, within_s: float) -> int:
         """How many witnesses cosigned a head that was shown to them within the last `within_s` seconds."""
         return sum(1 for at in tuple(self._fresh.values()) if at >= now_s - within_s)
+
+    def _once_more(self, who: str) -> bool:
+        """False every second time: a witness that holds now this and now that would be asked without a pause."""
+        self._again ^= {who}
+        return who in self._again
 
     def _hold_against_log(self, shown: Checkpoint, sent: SignedHead) -> None:
         if (shown.size, shown.root) == (sent.size, sent.root):

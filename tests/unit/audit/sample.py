@@ -61,7 +61,7 @@ class StalledStore(Store):
 
     def commit(self, first: int, entries: Sequence[bytes], *rest: Any) -> None:
         self.reached.set()
-        assert self.let_go.wait(30)
+        assert self.let_go.wait(120)
         self.commits.append(len(entries))
         super().commit(first, entries, *rest)
 

@@ -136,6 +136,46 @@ async def test_every_signature_of_cited_heads_is_proven_with_a_directory(world: 
     assert any("cited heads were not verified" in w for w in verify(tmp_path).warnings)
 
 
+async def test_an_entry_dated_within_a_stop_of_the_log_is_said_to_be_under_no_head_of_that_time(
+    world: World, tmp_path: Path
+) -> None:
+    clock = HandClock()
+    with DecisionLog.create(tmp_path, origin=ORIGIN, clock=clock) as log:
+        await log.append([START])
+        log.cite([cosigned(log)])
+        await log.append([START])
+        clock.move(days=2)
+        await log.append([START])  # put there on the third day, by who has the key
+        clock.move(days=1)
+        log.cite([cosigned(log, at=clock.at)])
+        await log.append([START])
+    report = verify(tmp_path, directory=directory(world, tmp_path))
+    assert report.fault is None
+    assert [w for w in report.warnings if w.startswith("entries 1 to 2 were cosigned more than an hour after")]
+
+
+async def test_a_log_that_nobody_cosigned_for_more_than_an_hour_is_said_to_be_one(world: World, tmp_path: Path) -> None:
+    clock = HandClock()
+    with DecisionLog.create(tmp_path, origin=ORIGIN, clock=clock) as log:
+        for _ in range(3):
+            await log.append([START])
+            clock.move(hours=1)
+    warnings = verify(tmp_path, directory=directory(world, tmp_path)).warnings
+    assert warnings == ("from entry 0 on, over more than an hour, the log shows no cosigned head",)
+
+
+async def test_a_log_that_is_idle_for_days_and_was_cosigned_before_is_under_heads_of_its_time(
+    world: World, tmp_path: Path
+) -> None:
+    clock = HandClock()
+    with DecisionLog.create(tmp_path, origin=ORIGIN, clock=clock) as log:
+        for _ in range(4):
+            await log.append([START])
+            log.cite([cosigned(log, at=clock.at)])
+            clock.move(days=1)
+    assert verify(tmp_path, directory=directory(world, tmp_path)).warnings == ()
+
+
 def unknown_log(world: World, folder: Path) -> Directory:
     only = LogKey(origin=ORIGIN, key=load_log_key(folder / "log.key").public_key(), program="broker", id="b1")
     return directory(world, folder, logs=[only], witnesses={"alder-1": witness_key(WITNESS).public_key()})

@@ -58,7 +58,7 @@ class Appender:
         self.end()
 
     def end(self) -> None:
-        self.process.wait(60)
+        self.process.wait()
         assert self.process.stdout is not None
         self.process.stdout.close()
 
@@ -116,7 +116,7 @@ class Searcher:
         return "gone"
 
     def end(self) -> None:
-        self.process.communicate(timeout=60)
+        self.process.communicate()
 
 
 @pytest.fixture

@@ -14,10 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audit import form
-from audit.block import BLOCK, Commit, Said, decode, look
+from audit.block import decode
 from audit.entry import MAX_ENTRY_BYTES, receipt_fits
 from audit.glance import LOOKS, UNTOLD, Seen
-from audit.tree import leaf_hash
 from comity.errors import LogFault
 from tests.golden.audit import samples
 
@@ -121,27 +120,3 @@ def test_no_string_of_a_shape_can_hold_what_ends_or_escapes_it() -> None:
         if shape == form.SHAPES[form.checkpoint]:
             within -= set("\\\xe2\x80\x94")  # a line's end and a dash, each only as its own whole sequence
         assert within <= set(map(chr, range(32, 127))) - set('"\\'), shape
-
-
-@pytest.mark.parametrize("name", JOINED)
-def test_a_block_finds_the_same_whether_or_not_entries_are_known_at_a_glance(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    entry = GOLDEN[name]
-    rows = [(i, leaf_hash(entry), entry) for i in range(3)]
-    quick = look(rows, 0, 3)
-    monkeypatch.setattr("audit.block.LOOKS", {})
-    monkeypatch.setattr("audit.block.UNTOLD", ("", None, lambda entry: None))
-    slowly = look(rows, 0, 3)
-    assert quick == slowly
-    assert [type(e) for e in quick.events[:1]] == [Commit]
-    assert all(isinstance(e, Said) for e in quick.events[1:]) or name == "inquiry"
-
-
-def test_a_block_with_a_fault_tells_what_stood_before_it() -> None:
-    entry = GOLDEN["decision"]
-    rows: list[tuple[int, object, object]] = [(i, leaf_hash(entry), entry) for i in range(5)]
-    rows[3] = (3, leaf_hash(entry), entry.replace(b"alder-1", b"alder-2"))
-    block = look(rows, 0, 5)
-    assert (block.count, block.fault and (block.fault[0], block.fault[2])) == (3, (3, "WRONG_HASH"))
-    assert BLOCK.bit_count() == 1

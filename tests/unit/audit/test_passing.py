@@ -113,7 +113,7 @@ async def at_work(town: Triangle) -> AsyncIterator[None]:
 
 
 async def until(probe: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         while not probe():  # noqa: ASYNC110  the ends' threads set no event of ours
             await asyncio.sleep(0.005)
 

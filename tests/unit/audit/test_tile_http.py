@@ -63,7 +63,7 @@ class Site:
 
     def get(self, path: str, method: str = "GET", host: str = "localhost", body: str | None = None) -> Got:
         """One request on a connection of its own."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
         try:
             connection.request(method, path, body=body, headers={"Host": host})
             answer = connection.getresponse()
@@ -248,7 +248,7 @@ async def test_several_requests_go_over_one_connection(site: Site) -> None:
     await site.grow(5)
 
     def both() -> list[int]:
-        connection = http.client.HTTPConnection("127.0.0.1", site.port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", site.port, timeout=120)
         statuses = []
         for path in ("/checkpoint", "/nothing", "/tile/0/000.p/5"):
             connection.request("GET", path, headers={"Host": "localhost"})
@@ -263,7 +263,7 @@ async def test_several_requests_go_over_one_connection(site: Site) -> None:
 
 async def test_what_is_no_http_is_refused_and_a_flood_of_connections_is_turned_away(site: Site) -> None:
     def said(data: bytes) -> bytes:
-        with socket.create_connection(("127.0.0.1", site.port), timeout=20) as peer:
+        with socket.create_connection(("127.0.0.1", site.port), timeout=120) as peer:
             peer.sendall(data)
             peer.shutdown(socket.SHUT_WR)
             return peer.recv(4096)
@@ -286,5 +286,5 @@ async def test_what_is_no_http_is_refused_and_a_flood_of_connections_is_turned_a
 
 async def test_the_program_s_health_is_told_on_the_same_port(site: Site) -> None:
     async with grpc.aio.insecure_channel(f"127.0.0.1:{site.port}") as channel:
-        answer = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=20)
+        answer = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=120)
     assert answer.status == SERVING

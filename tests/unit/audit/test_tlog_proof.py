@@ -57,6 +57,15 @@ def run(*arguments: object) -> Result:
     return CliRunner(env={"COLUMNS": "220"}).invoke(audit, ["prove", *map(str, arguments)])
 
 
+def test_a_node_that_was_not_decided_for_is_told_with_those_that_were(
+    proven: tuple[Path, str, Path], tmp_path: Path
+) -> None:
+    log, inquiry_id, _ = proven
+    error = run(log, inquiry_id, "--node", "alder", "--out", tmp_path / "p").exception
+    assert getattr(error, "reason", "") == "NO_ENTRY"
+    assert "on this node; it has those on alder-1" in str(error)
+
+
 def made(proven: tuple[Path, str, Path], out: Path, *options: object) -> Path:
     log, inquiry_id, _ = proven
     result = run(log, inquiry_id, "--node", "alder-1", "--out", out, *options)

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from audit.cosignature import cosign, cosignatures
-from audit.exchange import MOST_CITED, Exchange
-from audit.note import Checkpoint, Cited
-from audit.witness import PinnedLog, ToWitness, Witness, Witnessed, WitnessState
-from audit.witnessed import CLOCKS_APART, OwnHeads
+from audit.witness import Witness, Witnessed
+from audit.witnessed import CLOCKS_APART
 from broker.witnessing import Gate
 from comity.errors import Unavailable
 from tests.unit.audit.growing import (
@@ -30,6 +26,8 @@ from tests.unit.audit.growing import (
 )
 
 A, B, C = "a/witness/a-1", "b/witness/b-1", "c/witness/c-1"
+
+
 FAR = 9e9
 
 
@@ -148,9 +146,6 @@ async def test_a_broker_whose_log_was_replaced_says_so_at_once_to_a_search_that_
     assert refused.value.reason == "LOG_ROLLED_BACK"
 
 
-# One lying witness can neither stop it nor fool it
-
-
 def lies(log: GrowingLog) -> dict[str, Witnessed]:
     """What one witness might say instead of the truth."""
     head, bigger = log.head.checkpoint, GrowingLog(99, key=witness_key(A)).head.checkpoint
@@ -188,14 +183,23 @@ def test_a_lying_witness_counts_for_nothing_and_the_two_honest_ones_are_enough(l
     assert A not in cosignatures(town.own.cited.note, [public(A)])
 
 
+def test_a_witness_that_says_now_this_head_and_now_that_is_asked_again_once_and_not_for_ever(town: Town) -> None:
+    older = [Witnessed(checkpoint=GrowingLog(size).head.checkpoint, refused="STALE") for size in (4, 5)]
+    again = []
+    for turn in range(6):
+        town.own.to_witness(A, town.seconds())
+        again.append(town.own.heard(A, older[turn % 2]))
+    assert again == [True, False] * 3
+    town.own.forget(A)
+    town.ask(A)
+    assert town.own.fresh(town.seconds(), FAR) == 1
+
+
 def test_a_word_from_who_is_no_witness_or_was_not_asked_counts_for_nothing(town: Town) -> None:
     note = cosign(town.log.head.checkpoint, A, witness_key(A), NOW)
     assert not town.own.heard("nobody", Witnessed(checkpoint=note))
     assert not town.own.heard(A, Witnessed(checkpoint=note))
     assert town.own.fresh(town.seconds(), FAR) == 0
-
-
-# Time
 
 
 async def test_without_a_quorum_for_fifteen_minutes_it_stops_and_it_goes_on_by_itself(town: Town) -> None:
@@ -263,147 +267,3 @@ def test_a_witness_is_shown_what_moved_what_grew_old_and_again_what_it_did_not_a
     town.ask(A)
     town.own.forget(A)
     assert due(), "on a new stream"
-
-
-# Both sides at work
-
-
-class Street:
-    """Exchanges that send to one another as streams would: `peer` names each to the other."""
-
-    def __init__(self, folder: Path) -> None:
-        self.seconds = HandSeconds()
-        self.logs = {"broker/b1": GrowingLog(5), "alder-1": GrowingLog(3, origin="us-ca-alder-pd/node/alder-1")}
-        self.names = {"broker/b1": "test-exchange/witness/b1", "alder-1": A}
-        self.ends = {
-            "broker/b1": self._end(folder / "broker", "broker/b1", "alder-1"),
-            "alder-1": self._end(folder / "alder", "alder-1", "broker/b1"),
-        }
-
-    def _end(self, folder: Path, me: str, peer: str) -> Exchange:
-        folder.mkdir()
-        log, other = self.logs[me], self.logs[peer]
-        own = OwnHeads(
-            vkey=log.vkey,
-            head=lambda: log.head,
-            proofs=log,
-            witnesses={peer: public(self.names[peer])},
-            quorum=1,
-            clock=lambda: NOW,
-        )
-        keeps = witness(folder, self.names[me], other, owner=peer)
-        return Exchange(
-            log=log,  # type: ignore[arg-type]  # of a log it only asks to cite
-            own=own,
-            witness=keeps,
-            every_s=0.01,
-            renew_s=60,
-            seconds=self.seconds,
-        )
-
-    def connect(self) -> None:
-        """A stream between the two, both ways."""
-        for me, peer in (("broker/b1", "alder-1"), ("alder-1", "broker/b1")):
-            self.ends[me].attached(peer, self.stream(me, peer))
-
-    def stream(self, me: str, peer: str) -> Callable[[ToWitness | Witnessed], None]:
-        def send(item: ToWitness | Witnessed) -> None:
-            if isinstance(item, ToWitness):
-                self.ends[peer].asked(me, item, self.stream(peer, me))
-            else:
-                self.ends[peer].answered(me, item)
-
-        return send
-
-
-@asynccontextmanager
-async def at_work(street: Street) -> AsyncIterator[None]:
-    tasks = [asyncio.ensure_future(end.run()) for end in street.ends.values()]
-    try:
-        yield
-    finally:
-        for task in tasks:
-            task.cancel()
-        for task in tasks:
-            with suppress(asyncio.CancelledError):
-                await task
-
-
-async def until(probe: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not probe():  # noqa: ASYNC110  the ends' threads set no event of ours
-            await asyncio.sleep(0.005)
-
-
-def sizes(log: GrowingLog) -> dict[str, int]:
-    return {c.origin.rpartition("/")[2]: c.size for c in log.cited}
-
-
-async def test_both_ends_cosign_each_other_s_heads_and_cite_the_newest_of_both_logs(tmp_path: Path) -> None:
-    street = Street(tmp_path)
-    broker, alder = street.logs.values()
-    async with at_work(street):
-        street.connect()
-        await until(lambda: sizes(broker) == sizes(alder) == {"b1": 5, "alder-1": 3})
-        broker.grow(300)
-        alder.grow(2)
-        street.seconds.at += 1
-        await until(lambda: sizes(broker) == sizes(alder) == {"b1": 305, "alder-1": 5})
-
-
-async def test_an_exchange_goes_on_after_a_round_that_failed(tmp_path: Path) -> None:
-    street = Street(tmp_path)
-    broker = street.logs["broker/b1"]
-    failing = iter([OSError("disk"), ValueError("defect")])
-
-    def cite(heads: Any) -> None:
-        for error in failing:
-            raise error
-        broker.cited = tuple(heads)
-
-    broker.cite = cite  # type: ignore[method-assign]
-    async with at_work(street):
-        street.connect()
-        await until(lambda: bool(sizes(broker).get("b1")))
-
-
-async def test_a_program_that_cannot_witness_says_so_and_its_own_log_is_witnessed_all_the_same(tmp_path: Path) -> None:
-    street = Street(tmp_path)
-    broker, alder = street.logs.values()
-    street.ends["alder-1"]._witness = None
-    async with at_work(street):
-        street.connect()
-        await until(lambda: sizes(alder) == {"alder-1": 3})
-    assert "b1" not in sizes(broker)
-
-
-def test_a_peer_that_floods_leaves_one_head_and_one_answer_to_look_at(tmp_path: Path) -> None:
-    end = Street(tmp_path).ends["broker/b1"]
-    for i in range(1_000):
-        end.asked("alder-1", ToWitness(old_size=i, proof=(), checkpoint=b"x"), lambda _: None)
-        end.answered("alder-1", Witnessed(checkpoint=b"x"))
-        end.answered("nobody", Witnessed(checkpoint=b"x"))
-    assert (len(end._asked), len(end._said)) == (1, 1)
-
-
-async def test_entries_cite_a_few_of_many_logs_those_that_moved_last(tmp_path: Path) -> None:
-    logs = [GrowingLog(i + 1, origin=f"test/node/n{i}") for i in range(MOST_CITED + 2)]
-    own, cited = GrowingLog(), GrowingLog()
-    WitnessState.create(tmp_path / "witness.db")
-    pinned = {log.origin: PinnedLog(owner=log.origin, key=log.vkey) for log in logs}
-    keeps = Witness(WitnessState(tmp_path / "witness.db"), name=A, key=witness_key(A), logs=pinned, clock=lambda: NOW)
-    nobody = own_heads(own, quorum=0)
-    end = Exchange(
-        log=cited,  # type: ignore[arg-type]
-        own=nobody,
-        witness=keeps,
-        every_s=1,
-        renew_s=60,
-        seconds=HandSeconds(),
-    )
-    for log in logs:
-        head = log.head
-        end.asked(log.origin, ToWitness(old_size=0, proof=(), checkpoint=head.checkpoint), lambda _: None)
-    await end._round()
-    assert [c.origin for c in cited.cited] == [log.origin for log in logs[-MOST_CITED:]]
-    assert all(isinstance(c, Cited) and Checkpoint.parse(c.note).size == c.size for c in cited.cited)
