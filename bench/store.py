@@ -71,7 +71,7 @@ def ingest(b: Bench) -> None:
     left = b.world.rows - b.next
     for size, count in ((1_000, left - 9_300), (100, 6_000), (30, 3_000), (1, 300)):
         every: list[tuple[str, Callable[[Sequence[Detection]], object]]] = [("ours", b.ours.add)]
-        every += [(p.name, p.add) for p in (b.plain, *b.others) if p.name != "LMDB"]
+        every += [(p.name, p.add) for p in (b.plain, *b.others) if p.durable]
         spent, bytes_ = dict.fromkeys((n for n, _ in every), 0.0), dict.fromkeys((n for n, _ in every), 0)
         for first in range(b.next, b.next + count, size):
             batch = [b.world.read(n) for n in range(first, min(first + size, b.next + count))]
@@ -81,7 +81,7 @@ def ingest(b: Bench) -> None:
                 spent[name] += time.perf_counter() - begin
                 bytes_[name] += written_bytes() - io
             for p in b.others:
-                if p.name == "LMDB":
+                if not p.durable:
                     p.add(batch)
         b.next += count
         mine = count / spent["ours"]
@@ -186,7 +186,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=2_000_000, help="detections; 20,000 at least")
     parser.add_argument("--days", type=int, default=10, help="over how many days: 200,000 a day of 50 cameras")
     parser.add_argument("--only", default="", help="searches whose name holds this")
-    parser.add_argument("--peers", default="lmdb,postgres", help="beside the plain SQLite table")
+    parser.add_argument("--peers", default="lmdb,postgres,duckdb", help="beside the plain SQLite table")
     parser.add_argument("--rounds", type=int, default=100, help="cold searches of each kind")
     parser.add_argument("--folder", type=Path, help="emptied, and kept afterwards; default: a temporary one")
     parser.add_argument("--json", action="store_true")

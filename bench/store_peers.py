@@ -1,4 +1,4 @@
-"""What the store is measured against: a plain SQLite table, LMDB and PostgreSQL, each used as its manuals advise."""
+"""What the store is measured against: a plain SQLite table, LMDB, PostgreSQL (DuckDB has a file of its own)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from comity.detection import Detection
 from comity.instants import to_ms
 from comity.plate import Plate, skeleton
 from comity.query import Circle
-from node.store.rows import INSERT, SELECT, SELECT_SPANS, Row, Words, detection_of, row_of
+from node.store.rows import INSERT, SELECT, SPANS, Row, Words, detection_of, row_of
 
 LIMIT = 1_001
 _WINDOW = " AND d.captured_at >= :begin AND d.captured_at < :end ORDER BY d.captured_at DESC, d.uid DESC LIMIT 1001"
@@ -31,6 +31,10 @@ _INDEXES = """
 CREATE UNIQUE INDEX det_p ON det(plate, captured_at, uid);
 CREATE INDEX det_c ON det(camera, captured_at);
 """
+_SELECT_SPANS = (
+    f"{SELECT.partition(' FROM ')[0]} FROM {SPANS} LEFT JOIN word r ON r.id = d.region"
+    " LEFT JOIN word s ON s.id = d.source LEFT JOIN word m ON m.id = d.make LEFT JOIN word o ON o.id = d.colour"
+)
 _INSERT = INSERT.replace("ON CONFLICT(skel, captured_at, uid)", "ON CONFLICT(plate, captured_at, uid)")
 Window = tuple[int, int]  # ms UTC, the second is no longer in it
 
@@ -39,6 +43,7 @@ class Peer(Protocol):
     """What every peer can do, so that the same questions are put to each."""
 
     name: str
+    durable: bool  # and a read that is there already is not stored again
 
     def bulk(self, batch: Sequence[Detection]) -> None:
         """Take a part of the whole."""
@@ -95,6 +100,7 @@ class Plain:
     """One SQLite table with the same columns, unique by (plate, time, uid), and an index by (camera, time)."""
 
     name = "plain SQLite table"
+    durable = True
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -172,7 +178,7 @@ class Plain:
         for d in self.exact(plate, window):
             at = to_ms(d.captured_at)
             spans.append((d.camera, max(window[0], at - within_s * 1000), min(window[1] - 1, at + within_s * 1000)))
-        near = set(self._c.execute(SELECT_SPANS, {"spans": orjson.dumps(spans).decode()}))
+        near = set(self._c.execute(_SELECT_SPANS, {"spans": orjson.dumps(spans).decode()}))
         at_cameras: dict[str, set[str]] = {}
         for row in near:
             at_cameras.setdefault(row[2], set()).add(row[4])
@@ -214,6 +220,7 @@ class Lmdb:
     """LMDB with a row under its key by plate and again by camera; the better engine for single look-ups."""
 
     name = "LMDB"
+    durable = False  # a transaction a batch is; here it is there for its look-ups
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -275,6 +282,8 @@ def _packed(d: Detection) -> bytes:
 
 class Postgres:
     """PostgreSQL: one table, unique by (skeleton, time, uid), an index by (camera, time) that includes the plate."""
+
+    durable = True
 
     def __init__(self, server: Any) -> None:
         psycopg = importlib.import_module("psycopg")
@@ -361,6 +370,11 @@ def peers(folder: Path, wanted: Sequence[str]) -> Iterator[tuple[list[Peer], lis
                 found.append(Lmdb(folder / "lmdb"))
             except ImportError:
                 missing.append("LMDB was not measured: the package lmdb is not installed")
+        if "duckdb" in wanted:
+            try:
+                found.append(importlib.import_module("bench.store_duckdb").Duckdb(folder / "duckdb"))
+            except ImportError:
+                missing.append("DuckDB was not measured: the package duckdb is not installed")
         if "postgres" in wanted:
             try:
                 from tests.postgres_server import LocalServer, NoServer

@@ -10,9 +10,8 @@ from comity.detection import Detection
 from comity.instants import to_ms
 from comity.plate import skeleton
 from comity.query import ConvoyQuery
-from node.store.interface import StoreError
 from node.store.manifest import Piece
-from node.store.rows import SPANS
+from node.store.rows import SPANS, never_written
 
 Span = tuple[str, int, int]  # a camera, and the first and last millisecond
 # No DISTINCT: one car is seldom near twice at one camera, and sorting costs more than a set.
@@ -39,18 +38,18 @@ def within(spans: Sequence[Span], piece: Piece | None) -> Sequence[Span]:
 
 
 def bound(spans: Sequence[Span]) -> dict[str, object]:
-    """What WHO and `rows.SELECT_SPANS` are asked with."""
+    """What WHO and `rows.CODED_SPANS` are asked with."""
     return {"spans": orjson.dumps(spans).decode()}
 
 
-def texts(row: tuple[object, ...]) -> tuple[object, ...]:
+def texts(row: tuple[object, ...], _words: object) -> tuple[object, ...]:
     """A row of WHO as it is.
 
     Raises:
         StoreError: STORE_CORRUPT.
     """
     if tuple(map(type, row)) != (str, str):
-        raise StoreError("the detection store holds a row that was never written", reason="STORE_CORRUPT")
+        raise never_written()
     return row
 
 

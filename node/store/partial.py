@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import orjson
@@ -11,24 +12,25 @@ from comity.plate import skeleton
 from comity.query import MIN_LITERALS, PatternQuery
 from node.store.confusable import ALPHABET
 from node.store.segment import Segment
+from node.store.sieve import Marked, marked
 
 _TRIGRAM = 3
 PLACES = "abcdefghij"  # of the characters of a plate
 _MIN_PLACED = 2  # with one alone, a scan of the dictionary is as quick
 # GLOB reads the pattern as the query means it: of its special characters only ? and * can stand in one.
-_FITS = "d.plate GLOB :pattern AND (:state = '' OR coalesce(r.text, :state) IN (:state, ''))"
+# No parameter stands alone after GLOB: SQLite would compile the statement anew for every pattern.
+_FITS = "d.plate GLOB (:pattern || '') AND (:state = '' OR coalesce(r.text, :state) IN (:state, ''))"
 _PREFIX = "d.skel >= :low AND d.skel < :high"
-# By the key alone, which every kind of segment has; ~ comes after every character of a plate. The + keeps the planner
-# from taking the beginning of the pattern, which is shorter, for the range.
+# By the key alone, which every kind of segment has; ~ comes after every character of a plate.
 _BEGUN = (
     "d.skel IN (SELECT k.skel FROM json_each(:starts) j"
-    " CROSS JOIN det k ON k.skel BETWEEN j.value AND j.value || '~' WHERE +k.skel GLOB :folded)"
+    " CROSS JOIN det k ON k.skel BETWEEN j.value AND j.value || '~' WHERE k.skel GLOB (:folded || ''))"
 )
-_SCANNED = "d.skel IN (SELECT k.skel FROM det k WHERE +k.skel GLOB :folded)"
-_LISTED = "d.skel IN (SELECT p.skel FROM plates p WHERE p.plate GLOB :pattern)"
+_SCANNED = "d.skel IN (SELECT k.skel FROM det k WHERE k.skel GLOB (:folded || ''))"
+_LISTED = "d.skel IN (SELECT p.skel FROM plates p WHERE p.plate GLOB (:pattern || ''))"
 _FOUND = (
     "d.skel IN (SELECT p.skel FROM {0} t JOIN plates p ON p.pid = t.rowid"
-    " WHERE {0} MATCH :words AND p.plate GLOB :pattern)"
+    " WHERE {0} MATCH :words AND p.plate GLOB (:pattern || ''))"
 )
 
 
@@ -40,10 +42,18 @@ class Conditions:
     listed: str
     index: str = ""
     indexed: str = ""
+    whole: Marked = field(default=(), repr=False)  # if just these skeletons can fit
     values: dict[str, object] = field(repr=False)
 
+    def asked(self, segment: Segment) -> tuple[str, Mapping[str, object]] | None:
+        """SQL on `rows.CODED` and values of its own; None if nothing in the segment fits."""
+        if not self.whole:
+            return self.of(segment), {}
+        held = segment.among(self.whole)
+        return (self.of(segment), {"starts": orjson.dumps(held).decode()}) if held else None
+
     def of(self, segment: Segment) -> str:
-        """SQL on `rows.SELECT`. A part that was sealed before it had the index is scanned."""
+        """SQL on `rows.CODED`. A part that was sealed before it had the index is scanned."""
         if not segment.sealed:
             return self.plain
         return self.indexed if self.index and self.index in segment.tables() else self.listed
@@ -63,7 +73,8 @@ def conditions(query: PatternQuery) -> Conditions:
     starts, literals = _starts(folded)
     values |= {"starts": orjson.dumps(starts).decode(), "folded": folded}
     if literals >= MIN_LITERALS:
-        return Conditions(plain=f"{_BEGUN} AND {_FITS}", listed=f"{_BEGUN} AND {_FITS}", values=values)
+        whole = marked(starts) if len(starts[0]) == len(folded) and "*" not in folded else ()
+        return Conditions(plain=f"{_BEGUN} AND {_FITS}", listed=f"{_BEGUN} AND {_FITS}", whole=whole, values=values)
     runs = {run[i : i + _TRIGRAM] for run in known for i in range(len(run) - _TRIGRAM + 1)}
     placed = [f"{PLACES[i]}{c}" for i, c in enumerate(folded.partition("*")[0]) if c != "?"]
     index, words = ("tri", sorted(runs)) if runs else ("pos", placed) if len(placed) >= _MIN_PLACED else ("", [])

@@ -8,9 +8,12 @@ import sqlite3
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import cast
 
 from comity.errors import ConfigError
 from node.store.interface import StoreError
+from node.store.rows import never_written
+from node.store.sieve import GET, Marked, Sieve
 
 APPLICATION_ID = 0x436D7479
 # user_version says what a file is; a hot one becomes frozen in a transaction of its own, so that no process that
@@ -57,6 +60,9 @@ class Segment:
         # Of a sealed one: the oldest time of a class, once it was asked for; None if it has none of it.
         self.first_of: dict[tuple[str, str], int | None] = {}
         self._tables: frozenset[str] | None = None
+        self._words: dict[int, str] = {}
+        self._cameras: dict[str, int] = {}
+        self._sieve: tuple[Sieve | None] | None = None
         self._retired = False
         self._write_lock = threading.Lock()
         self._pool_lock = threading.Lock()
@@ -143,6 +149,49 @@ class Segment:
         if self._tables is None:
             self._tables = frozenset(str(n) for (n,) in self.ask("SELECT name FROM sqlite_schema", {}))
         return self._tables
+
+    def words(self, *, anew: bool = False) -> Mapping[int, str]:
+        """The texts of its words by number; `anew` if one was missing, since a growing segment gets more.
+
+        Raises:
+            SegmentGone, StoreError: as `reading`; STORE_CORRUPT.
+        """
+        if anew or not self._words:
+            found = cast(list[tuple[int, str, str]], self.ask("SELECT id, kind, text FROM word", {}))
+            if not all(tuple(map(type, row)) == (int, str, str) for row in found):
+                raise never_written()
+            self._cameras = {text: id_ for id_, kind, text in found if kind == "camera"}
+            self._words = {id_: text for id_, _, text in found}
+        return self._words
+
+    def cameras(self) -> Mapping[str, int]:
+        """The numbers of the cameras of a sealed one.
+
+        Raises:
+            SegmentGone, StoreError: as `words`.
+        """
+        self.words()
+        return self._cameras
+
+    def sieve(self) -> Sieve | None:
+        """Which skeletons it may hold; None if that is not known, as of one that grows or an earlier version sealed.
+
+        Raises:
+            SegmentGone, StoreError: as `reading`; STORE_CORRUPT.
+        """
+        if self._sieve is None:
+            known = self.sealed and "sieve" in self.tables()
+            self._sieve = (Sieve.parse(*(self.ask(GET, {}) or [(None, None)])[0]) if known else None,)
+        return self._sieve[0]
+
+    def among(self, of: Marked) -> list[str]:
+        """The skeletons that it may hold, in their order; all of them if that is not known.
+
+        Raises:
+            SegmentGone, StoreError: as `sieve`.
+        """
+        sieve = self.sieve()
+        return [mark[0] for mark in of] if sieve is None else sieve.kept(of)
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:

@@ -37,6 +37,12 @@ class View:
     stamp: Stamp
 
 
+class Aside(StoreError):
+    """This part was just set aside."""
+
+    reason = "PART_SET_ASIDE"
+
+
 class Shelf:
     """Hands out views, and changes the manifest under a lock that all processes respect."""
 
@@ -161,6 +167,17 @@ class Shelf:
             if bad:
                 m = _without(m, {name})
                 save(replace(m, set_aside=(*m.set_aside, *bad)))
+
+    def judged(self, piece: Piece | None, segment: Segment, error: StoreError) -> StoreError:
+        """The fault to raise for `error`; a sealed part found to be damaged is set aside, and it is `Aside`.
+
+        Raises:
+            StoreError: the manifest cannot be written.
+        """
+        if piece is None or not segment.sealed or error.reason != "STORE_CORRUPT":
+            return error
+        self.set_aside(piece.name, "READ_FAILED")
+        return Aside(str(error))
 
     def put_back(self, name: str) -> None:
         """The part `name`, which was set aside and is whole again, serves.

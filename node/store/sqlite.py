@@ -13,10 +13,10 @@ from typing import TypeVar
 import orjson
 
 from comity.detection import Detection, Match, MatchClass
-from comity.instants import from_ms, to_ms
+from comity.instants import from_ms
 from comity.plate import Plate
 from comity.query import AreaQuery, ConvoyQuery, PatternQuery
-from node.store import rows as stored
+from node.store.adding import ATTEMPTS, Adder, restless
 from node.store.area import UNPLACED, condition
 from node.store.bulk import Load, loading
 from node.store.confusable import confusable_skeletons
@@ -25,27 +25,21 @@ from node.store.expire import Cuts, Expiry, expiry
 from node.store.interface import Added, Gap, Purged, StoreError, check_bounds, check_search
 from node.store.manifest import Piece
 from node.store.partial import conditions
-from node.store.rows import Key, Words, first_ms, key_of, row_of, timed_detection
+from node.store.rows import CODED, CODED_LISTED, CODED_SPANS, Placed, coded, first_ms, matched, matches, never_written
 from node.store.rules import ClassRule, unexpired
-from node.store.seal import DAY_S
 from node.store.sealing import Sealer
-from node.store.segment import Frozen, Segment, SegmentGone
+from node.store.segment import Segment, SegmentGone
 from node.store.shelf import Shelf, View
+from node.store.sieve import marked
 from node.store.status import StoreStatus, measure
 
 MAX_HOT_ROWS = 1_000_000
-ATTEMPTS = 100  # a search or a batch begins anew when a seal or a purge changed the folder under it
 _EXACT = "d.skel = :skel AND d.plate = :number AND coalesce(r.text, :state) IN (:state, '')"
 _WINDOW = " AND d.captured_at >= :begin AND d.captured_at < :end"
 _NEWEST_FIRST = " ORDER BY d.captured_at DESC, d.uid DESC LIMIT :most"
-_DAMAGED = "STORE_CORRUPT"
 T = TypeVar("T")
-
-
-class _Aside(StoreError):
-    """This part was just set aside."""
-
-    reason = "PART_SET_ASIDE"
+# What rows of a segment must meet, as SQL, and its values; None if it has none that do.
+Question = tuple[str, Mapping[str, object]] | None
 
 
 class SqliteStore:
@@ -67,10 +61,7 @@ class SqliteStore:
         self._retention_s = retention_s
         self._clock = clock
         self._rules = tuple(r for r in rules if r.kept_s < retention_s)
-        self._max_hot_rows = max_hot_rows
-        self._max_hot_ms = min(DAY_S, max(1, retention_s // 3)) * 1000
-        self._words: tuple[str, Words] = ("", {})
-        self._hot_rows: tuple[str, int] = ("", 0)
+        self._adder = Adder(shelf, retention_s=retention_s, clock=clock, max_hot_rows=max_hot_rows)
         self.sealer = Sealer(shelf, retention_s=retention_s, clock=clock)
 
     @classmethod
@@ -107,20 +98,7 @@ class SqliteStore:
 
     def add(self, batch: Sequence[Detection]) -> Added:
         """See `DetectionStore.add`; one transaction, synced to the disk."""
-        keys = {key_of(d) for d in batch}
-        for _ in range(ATTEMPTS):
-            view = self._shelf.view()
-            try:
-                known = self._known(view, keys)
-                accepted = self._insert(view, [d for d in batch if key_of(d) not in known])
-            except Frozen:
-                self._shelf.rotate(view)
-                continue
-            except SegmentGone:
-                continue
-            self._rotate_if_full(view, accepted)
-            return Added(accepted=accepted, duplicates=len(batch) - accepted)
-        raise _restless()
+        return self._adder.add(batch)
 
     def loading(self) -> AbstractContextManager[Load]:
         """See `bulk.loading`."""
@@ -130,87 +108,97 @@ class SqliteStore:
         """See `DetectionStore.exact`."""
         check_search(plate, begin, end, limit)
         values: dict[str, object] = {"skel": plate.skeleton, "number": plate.number, "state": plate.state}
-        found = self.select(_EXACT, values, begin, end, limit)
-        return [
-            Match(detection=d, match_class=MatchClass.EXACT if d.plate == plate else MatchClass.PARTIAL) for d in found
-        ]
+        look = marked([plate.skeleton])
+        found = self.select(lambda s: (_EXACT, {}) if s.among(look) else None, values, begin, end, limit)
+        state = plate.state
+        return [matched(d, MatchClass.EXACT if d.plate.state == state else MatchClass.PARTIAL) for d in found]
 
     def confusable(self, plate: Plate, begin: dt.datetime, end: dt.datetime, limit: int) -> list[Match]:
         """See `DetectionStore.confusable`."""
         check_search(plate, begin, end, limit)
-        skeletons = orjson.dumps(confusable_skeletons(plate.number)).decode()
-        found = self.select("1", {"skels": skeletons}, begin, end, limit, first=stored.SELECT_LISTED)
-        return [
-            Match(detection=d, match_class=MatchClass.EXACT if d.plate == plate else MatchClass.CONFUSABLE)
-            for d in found
-        ]
+        look = marked(confusable_skeletons(plate.number))
+
+        def listed(segment: Segment) -> Question:
+            skeletons = segment.among(look)
+            return ("1", {"skels": orjson.dumps(skeletons).decode()}) if skeletons else None
+
+        found = self.select(listed, {}, begin, end, limit, first=CODED_LISTED)
+        number, state = plate.number, plate.state
+        own, other = MatchClass.EXACT, MatchClass.CONFUSABLE
+        return [matched(d, own if (p := d.plate).number == number and p.state == state else other) for d in found]
 
     def partial(self, query: PatternQuery, begin: dt.datetime, end: dt.datetime, limit: int) -> list[Match]:
         """See `DetectionStore.partial`."""
         check_bounds(begin, end, limit)
         wanted = conditions(query)
-        found = self.select(wanted.of, wanted.values, begin, end, limit)
-        return [Match(detection=d, match_class=MatchClass.PARTIAL) for d in found]
+        found = self.select(wanted.asked, wanted.values, begin, end, limit)
+        return matches(found, MatchClass.PARTIAL)
 
     def area(self, query: AreaQuery, begin: dt.datetime, end: dt.datetime, limit: int) -> list[Match]:
         """See `DetectionStore.area`."""
         check_bounds(begin, end, limit)
-        where, values = condition(query)
-        return [Match(detection=d, match_class=MatchClass.EXACT) for d in self.select(where, values, begin, end, limit)]
+        found = self.select(*condition(query), begin, end, limit)
+        return matches(found, MatchClass.EXACT)
 
     def unplaced(self, begin: dt.datetime, end: dt.datetime) -> bool:
         """See `DetectionStore.unplaced`."""
-        return bool(self.select(UNPLACED, {}, begin, end, 1))
+        return bool(self.select(lambda _: (UNPLACED, {}), {}, begin, end, 1))
 
     def convoy(
         self, query: ConvoyQuery, sightings: Sequence[Detection], begin: dt.datetime, end: dt.datetime, limit: int
     ) -> list[Match]:
         """See `DetectionStore.convoy`."""
         check_bounds(begin, end, limit)
-        begin_ms, end_ms, clause, cuts = self._unexpired(begin, end)
+        begin_ms, end_ms, clause, cuts = self._unexpired(self._shelf.view(), begin, end)
         spans = near(query, sightings, begin_ms, end_ms)
 
         def who(view: View) -> set[tuple[object, ...]]:
             found: set[tuple[object, ...]] = set()
             for piece, segment in self.segments(view, begin_ms, end_ms):
                 if there := within(spans, piece):
-                    found.update(self.asked(piece, segment, lambda _: WHO + clause, {**cuts, **bound(there)}, texts))
+                    asked = (WHO + clause, {**cuts, **bound(there)})
+                    found.update(self.asked(piece, segment, lambda _, asked=asked: asked, texts))  # type: ignore[misc]
             return found
 
         numbers = companions(query, self.viewing(who))
         values: dict[str, object] = {"plates": orjson.dumps(numbers).decode()}
-        how = stored.SELECT_SPANS
-        found = self.select(READS, values, begin, end, limit, first=how, spans=spans) if numbers else []
-        return [Match(detection=d, match_class=MatchClass.EXACT) for d in found]
+        if not numbers:
+            return []
+        found = self.select(lambda _: (READS, {}), values, begin, end, limit, first=CODED_SPANS, spans=spans)
+        return matches(found, MatchClass.EXACT)
 
     def select(
         self,
-        where: str | Callable[[Segment], str],
+        where: Callable[[Segment], Question],
         values: dict[str, object],
         begin: dt.datetime,
         end: dt.datetime,
         limit: int,
         *,
-        first: str = stored.SELECT,
+        first: str = CODED,
         spans: Sequence[Span] | None = None,
     ) -> list[Detection]:
-        """Unexpired rows of the window that meet `where` (SQL on `first`), newest first, at most `limit` + 1.
+        """Unexpired rows of the window that meet `where` (of `first`), newest first, at most `limit` + 1.
 
-        `where` may differ by segment, where a dictionary can be used; `first` is one of those of `rows`, with `spans`
-        for `SELECT_SPANS`.
+        `where` may differ by segment, where a dictionary can be used; `first` is a CODED one of `rows`, with `spans`
+        for `CODED_SPANS`.
 
         Raises:
             StoreError: it was not searched; PART_SET_ASIDE if a part that could hold rows of it is damaged.
         """
-        begin_ms, end_ms, clause, cuts = self._unexpired(begin, end)
-        asked = {**values, **cuts, "begin": begin_ms, "end": end_ms, "most": limit + 1}
-
-        def statement(segment: Segment) -> str:
-            wanted = where if isinstance(where, str) else where(segment)
-            # The window is stated last: the planner takes what `where` names first as the key.
-            return f"{first} WHERE {wanted}{_WINDOW}{clause}{_NEWEST_FIRST}"
 
         def search(view: View) -> list[Detection]:
+            begin_ms, end_ms, clause, cuts = self._unexpired(view, begin, end)
+            asked = {**values, **cuts, "begin": begin_ms, "end": end_ms, "most": limit + 1}
+
+            def question(segment: Segment) -> Question:
+                wanted = where(segment)
+                if wanted is None:
+                    return None
+                sql, more = wanted
+                # The window is stated last: the planner takes what `where` names first as the key.
+                return f"{first} WHERE {sql}{_WINDOW}{clause}{_NEWEST_FIRST}", {**asked, **more} if more else asked
+
             found: dict[tuple[object, ...], Detection] = {}
             for piece, segment in self.segments(view, begin_ms, end_ms):
                 if piece is not None and len(found) > limit:
@@ -219,20 +207,17 @@ class SqliteStore:
                         break  # this one and all that follow are older than what is found already
                 if spans is not None:
                     asked.update(bound(within(spans, piece)))
-                for at, d in self.asked(piece, segment, statement, asked, timed_detection):
-                    other = found.setdefault(at, d)
-                    if other is not d and other.plate.skeleton != d.plate.skeleton:
-                        found.setdefault((*at, d.plate.skeleton), d)  # one id for two reads: both are shown
+                _merge(found, self.asked(piece, segment, question, coded))
             return [found[k] for k in sorted(found, key=itemgetter(0, 1), reverse=True)[: limit + 1]]
 
         return self.viewing(search)
 
-    def _unexpired(self, begin: dt.datetime, end: dt.datetime) -> tuple[int, int, str, dict[str, object]]:
+    def _unexpired(self, view: View, begin: dt.datetime, end: dt.datetime) -> tuple[int, int, str, dict[str, object]]:
         """What of the window may be returned, in ms UTC, and what leaves out classes kept for less, as SQL."""
         now = self._clock()
         # In whole milliseconds this is the horizon: a search spends more on making dates than on reading a row.
         kept = first_ms(now) - self._retention_s * 1000
-        begin_ms = max(first_ms(begin), kept, self._shelf.view().manifest.purged_ms)
+        begin_ms = max(first_ms(begin), kept, view.manifest.purged_ms)
         return begin_ms, first_ms(end), *(unexpired(self._rules, now) if self._rules else ("", {}))
 
     def viewing(self, ask: Callable[[View], T]) -> T:
@@ -250,7 +235,7 @@ class SqliteStore:
                     self.sealer.look()  # a file that the manifest names is not there
                     if self._shelf.view() is view:
                         raise StoreError("a file of the detection store is missing") from None
-        raise _restless()
+        raise restless()
 
     def segments(self, view: View, begin_ms: int, end_ms: int) -> Iterator[tuple[Piece | None, Segment]]:
         """The segments that may hold rows of [begin_ms, end_ms), the newest first; None stands for the growing one.
@@ -267,20 +252,30 @@ class SqliteStore:
         self,
         piece: Piece | None,
         segment: Segment,
-        statement: Callable[[Segment], str],
-        values: Mapping[str, object],
-        read: Callable[[tuple[object, ...]], T],
+        question: Callable[[Segment], Question],
+        read: Callable[[tuple[object, ...], Mapping[int, str]], T],
     ) -> list[T]:
-        """What `read` makes of each row of `statement` in one segment; a damaged sealed part is set aside.
+        """What `read` makes, with the segment's words, of each row of `question`; a damaged sealed part is set aside.
 
         Raises:
             StoreError: it cannot be searched.
             SegmentGone: look at the view again.
         """
         try:
-            return [read(row) for row in segment.ask(statement(segment), values)]
+            wanted = question(segment)
+            rows = segment.ask(*wanted) if wanted is not None else []
+            if not rows:
+                return []
+            try:
+                words = segment.words()
+                return [read(row, words) for row in rows]
+            except KeyError:  # the row, and its word, came after the words were read
+                words = segment.words(anew=True)
+                return [read(row, words) for row in rows]
+        except KeyError:
+            raise self._shelf.judged(piece, segment, never_written()) from None
         except StoreError as error:
-            raise self._judged(piece, segment, error) from None
+            raise self._shelf.judged(piece, segment, error) from None
 
     def horizon(self) -> dt.datetime:
         """See `DetectionStore.horizon`; a clock that was set back does not bring back what was purged."""
@@ -342,59 +337,14 @@ class SqliteStore:
         """See `DetectionStore.close`."""
         self._shelf.close()
 
-    def _known(self, view: View, keys: set[Key]) -> set[Key]:
-        """Which of `keys` are in segments that no longer grow; those in a damaged part cannot be told."""
-        known: set[Key] = set()
-        if not keys or not view.pieces:
-            return known
-        begin, end = min(k[1] for k in keys), max(k[1] for k in keys) + 1
-        for piece, segment in view.pieces:
-            if not piece.meets(begin, end):
-                continue
-            wanted = [k for k in keys - known if piece.begin_ms <= k[1] < piece.end_ms]
-            try:
-                with segment.reading() as connection:
-                    known.update(k for k in wanted if connection.execute(stored.HAS, k).fetchone())
-            except StoreError as error:
-                judged = self._judged(piece, segment, error)
-                if not isinstance(judged, _Aside):
-                    raise judged from None
-        return known
 
-    def _judged(self, piece: Piece | None, segment: Segment, error: StoreError) -> StoreError:
-        """The fault to raise; a sealed part found to be damaged is set aside."""
-        if piece is None or not segment.sealed or error.reason != _DAMAGED:
-            return error
-        self._shelf.set_aside(piece.name, "READ_FAILED")
-        return _Aside(str(error))
-
-    def _insert(self, view: View, batch: Sequence[Detection]) -> int:
-        name = view.manifest.active
-        with view.active.writing() as connection:
-            view.active.growing(connection)
-            # Words are kept only once their transaction is: another process may have the file open too.
-            words = dict(self._words[1]) if self._words[0] == name else {}
-            rows = [row_of(d, words, connection) for d in batch]
-            rows.sort(key=lambda row: row[:2])
-            accepted = connection.executemany(stored.INSERT, rows).rowcount if rows else 0
-        self._words = (name, words)
-        return accepted
-
-    def _rotate_if_full(self, view: View, accepted: int) -> None:
-        m = view.manifest
-        now = to_ms(self._clock())
-        name, rows = self._hot_rows
-        if name != m.active:
-            with contextlib.suppress(SegmentGone), view.active.reading() as connection:
-                rows = connection.execute("SELECT count(*) FROM det").fetchone()[0] - accepted
-        self._hot_rows = (m.active, rows + accepted)
-        # The batch is durable already: what fails here is tried again after the next one.
-        with contextlib.suppress(StoreError, SegmentGone):
-            if not m.opened_ms:
-                self._shelf.opened(m.active)
-            elif self._hot_rows[1] >= self._max_hot_rows or now - m.opened_ms >= self._max_hot_ms:
-                self._shelf.rotate(view)
-
-
-def _restless() -> StoreError:
-    return StoreError("the detection store changes too often to be read", reason="STORE_BUSY")
+def _merge(found: dict[tuple[object, ...], Detection], more: Sequence[Placed]) -> None:
+    """Add one segment's rows; a read that another has too is one, and one id for two reads is both."""
+    new = dict(more)
+    if len(new) == len(more) and found.keys().isdisjoint(new):
+        found.update(new)
+        return
+    for at, d in more:
+        other = found.setdefault(at, d)
+        if other is not d and other.plate.skeleton != d.plate.skeleton:
+            found.setdefault((*at, d.plate.skeleton), d)

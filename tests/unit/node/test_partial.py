@@ -11,7 +11,7 @@ import pytest
 
 from comity.query import AreaQuery, ConvoyQuery, PatternQuery
 from node.store.partial import conditions
-from node.store.rows import SELECT
+from node.store.rows import CODED
 from node.store.segment import Segment
 from node.store.sqlite import SqliteStore
 from tests.unit.node.samples import NOW, YEAR_S, ago, clock, detection
@@ -66,7 +66,7 @@ def test_where_rows_still_come_a_known_beginning_is_looked_up_by_the_key(tmp_pat
     Segment.create(path)
     segment, wanted = Segment(path), conditions(PatternQuery.parse(pattern, ""))
     where = f"{wanted.of(segment)} AND d.captured_at >= :begin AND d.captured_at < :end"
-    plan = segment.ask(f"EXPLAIN QUERY PLAN {SELECT} WHERE {where}", {**wanted.values, "begin": 0, "end": 1})
+    plan = segment.ask(f"EXPLAIN QUERY PLAN {CODED} WHERE {where}", {**wanted.values, "begin": 0, "end": 1})
     segment.close()
     assert [str(row[3]) for row in plan if " d USING" in str(row[3])] == [
         "SEARCH d USING INDEX det_k (skel=? AND captured_at>? AND captured_at<?)"
