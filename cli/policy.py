@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 import orjson
 
+from cli.known import directory_beside, require_node, require_policy_key
 from cli.policy_analysis import COMMANDS as ANALYSIS
 from cli.policy_analysis import mutation
 from cli.policy_asked import COMMANDS as ASKED
@@ -19,7 +20,8 @@ from comity.envelope import BUNDLE_TYPE
 from comity.errors import InvalidInput
 from identity import files, keys
 from identity.dsse import countersign_with_key, dsse_json_decode, sign_with_key
-from policies.bundle import compile_bundle, make_bundle, parse_bundle
+from policies.bundle import check_posted, compile_bundle, make_bundle, parse_bundle
+from policies.claims import claims
 from policies.mutate import LEAST
 from policies.packs import load_packs, not_law
 from policies.published import MAX_BUNDLE_BYTES
@@ -119,13 +121,19 @@ def bundle(
 ) -> None:
     """Sign the policy of NODE, made of packs and its own rules, so that the node and every broker take it up.
 
+    The key is held against the directory.json in the federation's folder or, if --out is in a node's state folder, the
+    node's own.
+
     Exit codes: 0 written, 1 refused: a rule, the key or the node is wrong, 2 wrong usage.
 
     Example: comity policy bundle port-alder-1 --key policy.pem --version 2 --out node/policy.bundle.json
     """
     setting = Setting.load(folder)
-    if node not in setting.federation.nodes:
-        raise click.UsageError(f"no node {node!r} in the directory")
+    where = "the sample federation, as --federation names no other" if folder == SAMPLE else f"{folder}/directory.toml"
+    require_node(node, setting.federation.nodes, where=where)
+    signer = keys.load_signing_key(key)
+    if (directory := directory_beside(folder, out)) is not None:
+        require_policy_key(signer.public_key(), setting.federation.nodes[node].agency, directory, file=key)
     chosen = packs or setting.federation.nodes[node].presets
     own = rules.read_bytes().decode("utf-8", errors="replace") if rules else ""
     now = instants.now()
@@ -144,8 +152,10 @@ def bundle(
     )
     made = parse_bundle(payload, setting.federation, now)
     compiled = compile_bundle(made, setting.federation)
-    files.replace(out, sign_with_key(BUNDLE_TYPE, payload, keys.load_signing_key(key)), mode=files.PUBLIC)
+    check_posted(made, compiled)
+    files.replace(out, sign_with_key(BUNDLE_TYPE, payload, signer), mode=files.PUBLIC)
     click.echo(f"{out}: version {version}, {len(compiled.rules)} rules, digest {compiled.digest}")
+    _say_what_is_claimed(chosen, text, now.date())
     if made.next_change is not None:
         click.echo(f"valid to {made.valid_to:%Y-%m-%d %H:%M} UTC: the rules of its packs change on {made.next_change}")
 
@@ -153,6 +163,11 @@ def bundle(
 def _say_what_is_not_law(packs: Sequence[str], folder: Path) -> None:
     for sentence in not_law(packs, folder / "packs"):
         click.echo(f"note: {sentence}", err=True)
+
+
+def _say_what_is_claimed(packs: Sequence[str], text: str, day: dt.date) -> None:
+    for claim in claims(packs, text, day):
+        click.echo(f"note: {claim}", err=True)
 
 
 def _failure(result: Result) -> str:
@@ -178,7 +193,7 @@ def seal(files: tuple[Path, ...]) -> None:
 def countersign(file: Path, key: Path) -> None:
     """Add a second signature to the bundle FILE, in place, where the directory asks for two on an agency's policies.
 
-    The text of the rules is shown first: look at what you sign.
+    The text of the rules is shown first, and where it is not what the packs say that it names: look at what you sign.
 
     Example: comity policy countersign policy.bundle.json --key second.pem
 
@@ -186,7 +201,9 @@ def countersign(file: Path, key: Path) -> None:
     """
     data = files.read(file, max_bytes=MAX_BUNDLE_BYTES)
     signed = countersign_with_key(data, keys.load_signing_key(key), payload_type=BUNDLE_TYPE)
-    click.echo(orjson.loads(dsse_json_decode(data, payload_type=BUNDLE_TYPE).payload)["policy"], nl=False)
+    said = orjson.loads(dsse_json_decode(data, payload_type=BUNDLE_TYPE).payload)
+    click.echo(said["policy"], nl=False)
+    _say_what_is_claimed(said["packs"], said["policy"], dt.date.fromisoformat(said["valid_from"][:10]))
     files.replace(file, signed, mode=files.PUBLIC)
     click.echo(f"{file}: one more signature")
 

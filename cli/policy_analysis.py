@@ -14,6 +14,7 @@ import orjson
 from cli.policy_versions import versions
 from comity.errors import InvalidInput
 from comity.purpose import Act, Authority, LegalBasis
+from policies.claims import replaced
 from policies.differ import Change, changes
 from policies.explain import Applied, Explanation, explain
 from policies.instance import Request
@@ -63,7 +64,8 @@ class Bar:
 def lint(
     ctx: click.Context, what: str | None, node: str | None, folder: Path, at: dt.datetime | None, as_json: bool
 ) -> None:
-    """Find rules that do nothing: dead, shadowed, contradicting, redundant, limits that never bind, unknown words.
+    """Find rules that do nothing: dead, shadowed, contradicting, redundant, limits that never bind, unknown words; and
+    rules that go by the name of a shipped pack's and say something else, or that a pack of that name leaves out.
 
     FILE is a text of rules, sealed or not; PACK one of the folder's or the package's. Without either, every pack that
     the federation follows. --node also says which denies refuse only what nothing allows.
@@ -75,7 +77,7 @@ def lint(
     if what and node:
         raise click.UsageError("name a file, a pack or --node, not both")
     day = _day(at)
-    setting = Setting.load(folder, on=day)
+    setting = _setting(folder, day)
     found = 0
     for finding in _linted(what, node, setting, day):
         found += not finding.is_note
@@ -147,7 +149,7 @@ def explain_command(
     """
     day = _day(at)
     try:
-        explanation = explain(Setting.load(folder, on=day), _request(given), day)
+        explanation = explain(_setting(folder, day), _request(given), day)
     except InvalidInput as e:
         if e.reason == "BAD_REQUEST":
             raise click.UsageError(str(e)) from e
@@ -298,7 +300,7 @@ def prove_command(ctx: click.Context, stated: str, folder: Path, at: dt.datetime
     Example: comity policy prove "never permit party:federal purpose:immigration-civil at node:port-alder-1"
     """
     day = _day(at)
-    setting = Setting.load(folder, on=day)
+    setting = _setting(folder, day)
     try:
         proof = prove(Property.parse(stated, setting.vocabulary), setting, day, Bar("nodes gone through"))
     except InvalidInput as e:
@@ -348,6 +350,13 @@ def _show_score(score: Score, header: Sequence[str]) -> None:
         click.echo(",".join(header))
     for survivor in score.survivors:
         click.echo(survivor.line(header))
+
+
+def _setting(folder: Path, day: dt.date) -> Setting:
+    setting = Setting.load(folder, on=day)
+    for told in replaced(setting):
+        click.echo(f"note: {told}", err=True)
+    return setting
 
 
 def _known(node: str, setting: Setting) -> str:

@@ -28,6 +28,8 @@ from identity import files, keys
 from identity.directory import Directory
 from identity.dsse import MAX_FILE_BYTES
 from identity.folder import DIRECTORY_FILE, FEDERATION_FILE
+from policies.bundle import Bundle
+from policies.claims import node_claims, replaced
 from policies.engine import Policy
 from policies.manifest import (
     COLUMNS,
@@ -267,14 +269,18 @@ def _setting(folder: Path, bundles: Iterable[str], at: dt.datetime | None) -> tu
     """The policies of the folder on the day; the bundle with the highest version in place of a node's packs."""
     day = at.date() if at is not None else dt.datetime.now(dt.UTC).date()
     setting = Setting.load(folder, on=day)
-    newest: dict[str, tuple[int, Policy]] = {}
-    for node, bundle_version, policy in _read_bundles(bundles, setting):
-        if node not in newest or newest[node][0] < bundle_version:
-            newest[node] = (bundle_version, policy)
-    return replace(setting, node_policies={**setting.node_policies, **{n: p for n, (_, p) in newest.items()}}), day
+    newest: dict[str, tuple[Bundle, Policy]] = {}
+    for bundle, policy in _read_bundles(bundles, setting):
+        if bundle.node not in newest or newest[bundle.node][0].version < bundle.version:
+            newest[bundle.node] = (bundle, policy)
+    policies = {**setting.node_policies, **{n: p for n, (_, p) in newest.items()}}
+    out = replace(setting, node_policies=policies, packs={n: b.packs for n, (b, _) in newest.items()})
+    for told in (*replaced(out), *(f"{n}: {c}" for n in policies for c in node_claims(out, n, day))):
+        click.echo(f"note: {told}", err=True)
+    return out, day
 
 
-def _read_bundles(bundles: Iterable[str], setting: Setting) -> Iterator[tuple[str, int, Policy]]:
+def _read_bundles(bundles: Iterable[str], setting: Setting) -> Iterator[tuple[Bundle, Policy]]:
     for text in bundles:
         node, equals, path = text.partition("=")
         if not equals or node not in setting.federation.nodes:
@@ -282,12 +288,12 @@ def _read_bundles(bundles: Iterable[str], setting: Setting) -> Iterator[tuple[st
         bundle, policy = read_bundle(files.read(Path(path), max_bytes=MAX_BUNDLE_BYTES), setting)
         if bundle.node != node:
             raise click.UsageError(f"{path} is the bundle of {bundle.node}, not of {node}")
-        yield node, bundle.version, policy
+        yield bundle, policy
 
 
 def _at_hand(folder: Path, bundles: Iterable[str], setting: Setting) -> Iterator[Policy | None]:
     """Every other policy at hand: of all the bundles, and of the folder's packs as they are today and without a day."""
-    yield from (policy for _, _, policy in _read_bundles(bundles, setting))
+    yield from (policy for _, policy in _read_bundles(bundles, setting))
     for other in (Setting.load(folder), Setting.load(folder, on=dt.datetime.now(dt.UTC).date())):
         yield other.federation_policy
         yield from other.node_policies.values()
@@ -310,8 +316,10 @@ def _policy_keys(
 
 
 def _notes(reach: Reach, folder: Path) -> list[str]:
-    followed = {*reach.federation.presets, *(p for n in reach.nodes for p in reach.federation.nodes[n].presets)}
-    return list(not_law(sorted(followed), folder / "packs"))
+    setting = reach.matrix.setting
+    followed = {*reach.federation.presets, *(p for n in reach.nodes for p in setting.packs_of(n))}
+    told = [*not_law(sorted(followed), folder / "packs"), *replaced(setting)]
+    return told + [f"{n}: {claim}" for n in reach.nodes for claim in node_claims(setting, n, reach.matrix.day)]
 
 
 def _why(t: Target) -> str:

@@ -103,12 +103,20 @@ KNOWN_OBLIGATIONS = frozenset({"window_days", "redact", "approval", "warrant", "
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MatchedRule:
-    """One rule that applied: its effect (`allow`, `deny`, `limit`), the law or order behind it, and whose it is."""
+    """One rule that applied: its effect (`allow`, `deny`, `limit`), the law or order behind it, and whose it is.
+
+    `advice`: it binds nothing, and whoever reads a match is shown it.
+    """
 
     rule: str
     effect: str
     basis: str
     layer: Layer
+    advice: bool = False
+
+    def to_message(self) -> decision_pb2.MatchedRule:
+        """The wire form."""
+        return decision_pb2.MatchedRule(rule=self.rule, effect=self.effect, basis=self.basis, layer=self.layer.value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,10 +162,7 @@ class Decision:
             pep=_PEP[self.pep],
             policy_digest=self.policy_digest,
             federation_digest=self.federation_digest,
-            rules=[
-                decision_pb2.MatchedRule(rule=r.rule, effect=r.effect, basis=r.basis, layer=r.layer.value)
-                for r in self.rules
-            ],
+            rules=[r.to_message() for r in self.rules],
             obligations=self.obligations.to_message(),
             reason_code=self.reason_code,
             reason=self.reason,

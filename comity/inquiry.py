@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import re
 import secrets
+import unicodedata
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -43,6 +44,8 @@ MAX_REFERENCE_CHARACTERS = 64
 MAX_DISCLOSED_BYTES = 1_024  # of one value; it is sent on to every node asked
 _UUID7 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}\Z")
 _SPIFFE = re.compile(r"spiffe://[a-z0-9-]{1,63}/person/[a-z0-9][a-z0-9._-]{0,62}\Z")
+# Letters and symbols by their category, yet nothing on paper or screen.
+_UNSEEN = frozenset("\u115f\u1160\u2800\u3164\uffa0\ufffd")
 _OFFENCE = re.compile(r"[a-z0-9][a-z0-9 ()/-]{0,63}\Z")
 
 
@@ -51,6 +54,7 @@ class Inquiry:
     """The signed question. Holds no plate: the commitments stand for the query, case number and reference.
 
     `targets` empty means every node. Times are UTC to the millisecond; detections in [begin, end) are asked for.
+    `preview`: nothing but what would be decided is asked.
     """
 
     inquiry_id: str
@@ -69,6 +73,7 @@ class Inquiry:
     query_commitment: bytes
     case_number_commitment: bytes
     authority_reference_commitment: bytes
+    preview: bool = False
 
     @classmethod
     def parse(cls, payload: bytes) -> Inquiry:
@@ -107,6 +112,7 @@ class Inquiry:
             query_commitment=self.query_commitment,
             case_number_commitment=self.case_number_commitment,
             authority_reference_commitment=self.authority_reference_commitment,
+            preview=self.preview,
         ).SerializeToString()
 
 
@@ -219,10 +225,15 @@ def _reference(field: str, value: bytes, authority: Authority = Authority.NONE) 
     if len(text) > MAX_REFERENCE_CHARACTERS or not all(c.isprintable() or c.isspace() for c in text):
         what = Violation(field, f"must be at most {MAX_REFERENCE_CHARACTERS} printable characters")
         raise InvalidInput("not a valid disclosure", violations=[what], reason="BAD_DISCLOSURE")
-    if authority is not Authority.NONE and not text.strip():
+    if authority is not Authority.NONE and not shows(text):
         what = Violation(field, "a warrant or order needs its reference")
         raise InvalidInput("not a valid disclosure", violations=[what], reason="BAD_DISCLOSURE")
     return text
+
+
+def shows(text: str) -> bool:
+    """True if the text shows anything: not only blanks, controls, or characters without ink."""
+    return any(c not in _UNSEEN and unicodedata.category(c)[0] in "LNPS" for c in text)
 
 
 def has_unknown_fields(message: Message) -> bool:
@@ -296,6 +307,7 @@ class _Reader:
             query_commitment=m.query_commitment,
             case_number_commitment=m.case_number_commitment,
             authority_reference_commitment=m.authority_reference_commitment,
+            preview=m.preview,
         )
 
     def no(self, field: str, description: str) -> None:

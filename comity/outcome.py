@@ -72,7 +72,7 @@ class Outcome:
     """One target's outcome. The fields that a kind does not use are empty.
 
     `reason_code` is stable and upper case, `reason` a sentence for people. `obligations`: what bound a node that
-    searched; None if nothing did.
+    searched; None if nothing did. `advice`: rules to show beside what was found.
     """
 
     inquiry_id: str
@@ -90,6 +90,7 @@ class Outcome:
     agency: str = ""
     last_attached_at: dt.datetime | None = None
     obligations: decision_pb2.Obligations | None = None
+    advice: tuple[decision_pb2.MatchedRule, ...] = ()
 
     def encode(self) -> bytes:
         """The payload to sign."""
@@ -100,6 +101,7 @@ class Outcome:
             decided_at=instants.to_wire(self.decided_at),
             policy_digest=self.policy_digest,
             obligations=self.obligations,
+            advice=self.advice,
         )
         coverage = self.coverage.to_message() if self.coverage else None
         match self.kind:
@@ -171,6 +173,7 @@ class Outcome:
             agency=getattr(result, "agency", ""),
             last_attached_at=instants.from_wire(m.unreachable.last_attached_at) if unreachable else None,
             obligations=m.obligations if m.HasField("obligations") else None,
+            advice=tuple(m.advice),
         )
 
 

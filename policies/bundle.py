@@ -14,7 +14,7 @@ import orjson
 from comity import jcs
 from comity.errors import PolicyError
 from comity.federation import IDENTIFIER, Federation, Node
-from policies.engine import Policy, compiled
+from policies.engine import UNPOSTED, Policy, compiled
 from policies.packs import PACKS, next_change, pack_metadata
 from policies.retention import retention_s
 from policies.seal import MAX_BYTES, unseal
@@ -159,6 +159,18 @@ def compile_bundle(bundle: Bundle, words: Vocabulary | Federation) -> Policy:
     """
     vocabulary = words if isinstance(words, Vocabulary) else vocabulary_of(words)
     return compiled(bundle.policy, vocabulary, bundle.usage_policy.posted(vocabulary) if bundle.usage_policy else None)
+
+
+def check_posted(bundle: Bundle, policy: Policy) -> None:
+    """Return if its rules on the posted purposes have a usage policy to rest on: else they would refuse nothing.
+
+    Raises:
+        PolicyError: BUNDLE_USAGE_POLICY, naming the first such rule.
+    """
+    for rule in policy.rules if bundle.usage_policy is None else ():
+        if UNPOSTED in rule.condition.needs | rule.condition.bars:
+            message = f"{rule.row} rests on a usage policy, and none is posted"
+            raise PolicyError(message, file="bundle", reason=REASON)
 
 
 def _decoded(payload: bytes) -> dict[str, Any]:

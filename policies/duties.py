@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from comity.decision import NO_OBLIGATIONS, Obligations, Redaction
 
+ADVICE = "advice"
 REDACTIONS = {level.word: level for level in Redaction}
 RIGHT = (
     "right is -, advice, or terms joined by ; of window_days<=N, redact=LEVEL, approval=supervisor, "
@@ -21,7 +22,7 @@ def parse_duties(text: str) -> Obligations:
     Raises:
         ValueError: saying what would be right.
     """
-    if text in ("-", "advice"):
+    if text in ("-", ADVICE):
         return NO_OBLIGATIONS
     out = NO_OBLIGATIONS
     seen: set[str] = set()

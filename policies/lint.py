@@ -8,15 +8,16 @@ for another can make a rule live that is dead here: both only take permits away.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from comity.decision import Layer, Obligations
 from comity.errors import PolicyError
+from policies.claims import Claim, altered, left_out
 from policies.load import Rule, load
-from policies.packs import pack_metadata, pack_text
-from policies.retention import DAY_S, retention_s
+from policies.packs import pack_metadata, pack_text, rows_of
+from policies.retention import DAY_S
 from policies.seal import HEADER, seal, unseal
 from policies.setting import Setting
 from policies.sides import UNPOSTED, Registry, Side, Stated
@@ -31,9 +32,10 @@ MAX_FAULTS = 50
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One thing found. `kind`: refused, dead, shadowed, contradicting, redundant, never-binds; as notes, which are no
-    fault: unsealed, idle, and restates, redundant by its pack's own word: it is there to be cited. `line` from 1, 0
-    where there is none.
+    """One thing found. `kind`: refused, dead, shadowed, contradicting, redundant, never-binds; borrowed, if it has the
+    name of a shipped pack's rule and says something else; left-out, if it is a row of a shipped pack that is named. As
+    notes, which are no fault: unsealed, idle, and restates, redundant by its pack's own word: it is there to be cited.
+    `line` from 1, 0 where there is none.
     """
 
     kind: str
@@ -82,8 +84,10 @@ def lint_text(text: str, file: str, setting: Setting, day: dt.date, progress: Pr
     except PolicyError:
         yield from _faults(body, setting.vocabulary, file)
         return
+    places = _places({file: body})
+    yield from _claimed("borrowed", altered(r.cells for r in rules), places)
     sites = list(_everywhere(rules, setting, day, progress))
-    yield from _findings(rules, _places({file: body}), sites, closed=False)
+    yield from _findings(rules, places, sites, closed=False)
 
 
 def lint_pack(name: str, setting: Setting, day: dt.date, progress: Progress = silent) -> Iterator[Finding]:
@@ -93,9 +97,11 @@ def lint_pack(name: str, setting: Setting, day: dt.date, progress: Progress = si
         PolicyError: there is no such pack.
     """
     beside = setting.folder / "packs" if setting.folder else None
-    derived = _derived([name], beside)
-    for finding in lint_text(pack_text(name, beside), f"{name}.csv", setting, day, progress):
+    derived, text = _derived([name], beside), pack_text(name, beside)
+    for finding in lint_text(text, f"{name}.csv", setting, day, progress):
         yield _stated(finding, derived)
+    rows = [row.split(",") for row in rows_of(text, f"{name}.csv")]
+    yield from _claimed("left-out", left_out([name], rows, day), {})
 
 
 def lint_node(node: str, setting: Setting, day: dt.date) -> Iterator[Finding]:
@@ -109,11 +115,20 @@ def lint_node(node: str, setting: Setting, day: dt.date) -> Iterator[Finding]:
         return
     beside = setting.folder / "packs" if setting.folder else None
     texts = {f"{name}.csv": pack_text(name, beside) for name in at.presets}
+    places = _places(texts)
+    yield from _claimed("borrowed", altered(r.cells for r in policy.rules), places)
+    yield from _claimed("left-out", left_out(setting.packs_of(node), [r.cells for r in policy.rules], day), {})
     side = Side(registry=Registry(setting.federation, day), node=node, layers=(Stated.of(Layer.NODE, policy),))
-    site = _Site(words=_words(Space([side])), kept_days=retention_s(at.retention_s, at.presets) // DAY_S)
+    site = _Site(words=_words(Space([side])), kept_days=setting.kept_s(node) // DAY_S)
     derived = _derived(at.presets, beside)
-    for finding in _findings(policy.rules, _places(texts), [site], closed=True):
+    for finding in _findings(policy.rules, places, [site], closed=True):
         yield _stated(finding, derived)
+
+
+def _claimed(kind: str, found: Iterable[Claim], places: Places) -> Iterator[Finding]:
+    for claim in found:
+        file, line = places.get(claim.row, (f"{claim.pack}.csv", 0))
+        yield Finding(kind=kind, rule=claim.row, file=file, line=line, message=str(claim))
 
 
 def _derived(packs: Sequence[str], beside: Path | None) -> frozenset[str]:

@@ -11,7 +11,7 @@ from comity.decision import Obligations
 from comity.errors import PolicyError
 from comity.purpose import Act
 from policies.conditions import NODE_FACTS, Condition
-from policies.duties import parse_duties
+from policies.duties import ADVICE, parse_duties
 from policies.seal import HEADER, unseal
 from policies.vocabulary import Dimension, Vocabulary
 
@@ -54,6 +54,11 @@ class Rule:
     def row(self) -> str:
         """The row's own name, part included."""
         return self.cells[0]
+
+    @property
+    def is_advice(self) -> bool:
+        """Whether it binds nothing, and is there to be shown."""
+        return self.cells[COLUMNS.index("duty")] == ADVICE
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,3 +199,5 @@ def _check_parts(rules: Iterable[Rule], file: str) -> None:
         other = first.setdefault(rule.id, rule)
         if (other.effect, other.basis) != (rule.effect, rule.basis):
             raise PolicyError(f"the parts of {rule.id} differ in effect or basis; right is one of each", file=file)
+        if other.is_advice is not rule.is_advice:
+            raise PolicyError(f"one part of {rule.id} is advice and another binds; right is a rule for each", file=file)

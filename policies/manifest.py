@@ -27,12 +27,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from comity import jcs
 from comity.errors import InvalidInput, NotAuthentic
-from comity.federation import Federation, Node
+from comity.federation import Federation
 from comity.purpose import Act, Authority
 from identity.dsse import dsse_json_decode, sign_with_key, verify_with_keys
 from policies.matrix import Matrix, Way, grouped
 from policies.reach import Cell, Group, Onward, Path, Reach, conditions, shown
-from policies.retention import DAY_S, retention_s
+from policies.retention import DAY_S
 from policies.setting import Setting
 
 MAX_NAMES = 8
@@ -71,10 +71,7 @@ def make_statement(setting: Setting, agency: str, day: dt.date) -> dict[str, Any
         "day": day.isoformat(),
         "registry": registry_digest(federation),
         "policies": {"": setting.federation_policy.digest, **digests},
-        "hosts": [
-            {"node": n, "source": federation.nodes[n].source, "retention_s": federation.nodes[n].retention_s}
-            for n in own
-        ],
+        "hosts": [{"node": n, "source": federation.nodes[n].source, "retention_s": setting.kept_s(n)} for n in own],
         "contributes": [
             {"node": n, "cameras": federation.nodes[n].cameras} for n in own if federation.nodes[n].cameras
         ],
@@ -236,7 +233,7 @@ def csv_rows(reach: Reach, agency: str, node: str, purpose: str) -> Iterator[tup
     n = reach.federation.nodes[node]
     policy = reach.matrix.setting.node_policies[node]
     digest = policy.digest if policy else ""
-    kept = int(kept_days(n))
+    kept = reach.matrix.setting.kept_s(node) // DAY_S
     cell = reach.cell(agency, node, purpose)
     if not cell:
         yield (agency, node, n.agency, purpose, "refused", *[""] * (len(COLUMNS) - 6), digest)
@@ -269,10 +266,11 @@ Federation policy {setting.federation_policy.digest}.</p><h2>Legend</h2><dl clas
 
 
 def _section(reach: Reach, node: str) -> Iterator[str]:
-    n, policy = reach.federation.nodes[node], reach.matrix.setting.node_policies[node]
-    owner = reach.federation.agencies[n.agency]
-    yield f"""<section><h2>{escape(node)}: {escape(owner.name)}</h2><p>{n.source}; kept {kept_days(n):g} days;
-packs {escape(", ".join(n.presets)) or "none"}; policy {policy.digest if policy else "none: every search is refused"}
+    setting = reach.matrix.setting
+    n, policy, packs = reach.federation.nodes[node], setting.node_policies[node], setting.packs_of(node)
+    owner, days = reach.federation.agencies[n.agency], setting.kept_s(node) / DAY_S
+    yield f"""<section><h2>{escape(node)}: {escape(owner.name)}</h2><p>{n.source}; kept {days:g} days;
+packs {escape(", ".join(packs)) or "none"}; policy {policy.digest if policy else "none: every search is refused"}
 .</p>
 <table><thead><tr><th scope="col">requester</th>"""
     yield "".join(f'<th scope="col">{escape(p)}</th>' for p in reach.purposes) + "</tr></thead><tbody>"
@@ -315,8 +313,3 @@ th,td{border:1px solid #666;padding:.2em .4em;text-align:left}thead th{writing-m
 .never{color:#555}.legend dt{float:left;clear:left;width:2em;text-align:center}.legend dd{margin-left:3em}
 @media print{@page{size:landscape;margin:12mm}body{margin:0;font-size:10px}section{break-inside:avoid}
 thead{display:table-header-group}*{print-color-adjust:exact;-webkit-print-color-adjust:exact}}"""
-
-
-def kept_days(node: Node) -> float:
-    """For how many days the node's data is kept."""
-    return retention_s(node.retention_s, node.presets) / DAY_S

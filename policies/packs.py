@@ -32,7 +32,7 @@ def load_packs(
     if len(set(names)) != len(names):
         raise PolicyError("names a pack twice", file=", ".join(names))
     if own_rules:
-        parts.append(f"# own rules\n{''.join(_rows(own_rules, 'own rules'))}")
+        parts.append(f"# own rules\n{''.join(rows_of(own_rules, 'own rules'))}")
     if not parts:
         raise PolicyError("names no pack and has no rules of its own")
     return seal(HEADER + "\n" + "".join(parts))
@@ -85,6 +85,19 @@ def not_law(names: Sequence[str], beside: Path | None = None) -> tuple[str, ...]
     return tuple(out)
 
 
+def rows_of(text: str, name: str) -> list[str]:
+    """The rows of a sealed text, each with its line feed.
+
+    Raises:
+        PolicyError: not sealed, or no header.
+    """
+    lines = unseal(text, f"{name}.csv").splitlines(keepends=True)
+    body = [line for line in lines if not line.startswith("#")]
+    if not body or body[0] != HEADER + "\n":
+        raise PolicyError(f"has no header; right is {HEADER}", file=f"{name}.csv", line=1)
+    return body[1:]
+
+
 @lru_cache(maxsize=256)
 def _shipped(name: str) -> Metadata:
     return Metadata.parse(_read(PACKS / f"{name}.meta.toml"), name, _bases(name, None))
@@ -110,12 +123,12 @@ def _read(path: Path) -> str:
 
 def _bases(name: str, beside: Path | None) -> Mapping[str, str]:
     """Each rule of the pack, without its part, with its basis: its last cell, so commas inside it do not count."""
-    cells = [row.rstrip("\n").split(",") for row in _rows(pack_text(name, beside), name)]
+    cells = [row.rstrip("\n").split(",") for row in rows_of(pack_text(name, beside), name)]
     return {c[_RULE].partition(".")[0]: c[-1] for c in cells}
 
 
 def _in_force(name: str, beside: Path | None, on: dt.date | None) -> list[str]:
-    rows = _rows(pack_text(name, beside), name)
+    rows = rows_of(pack_text(name, beside), name)
     known = pack_metadata(name, beside)
     return rows if known is None else [row for row in rows if _counts(row, known, on)]
 
@@ -128,11 +141,3 @@ def _counts(row: str, known: Metadata, on: dt.date | None) -> bool:
     # a row too short to have an effect is kept: the loader refuses it by its line
     undated = meta.from_date is None and meta.until is None
     return undated or len(cells) <= _EFT or cells[_EFT] != "allow"
-
-
-def _rows(text: str, name: str) -> list[str]:
-    lines = unseal(text, f"{name}.csv").splitlines(keepends=True)
-    body = [line for line in lines if not line.startswith("#")]
-    if not body or body[0] != HEADER + "\n":
-        raise PolicyError(f"has no header; right is {HEADER}", file=f"{name}.csv", line=1)
-    return body[1:]

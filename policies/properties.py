@@ -2,7 +2,7 @@
 
     property   = "never" "permit" scope [ condition ]
                | "always" "permit" scope [ condition ]
-               | "permit" scope "only" condition
+               | "permit" scope [ condition ] "only" condition
     scope      = { column | beneficiary | place }
     column     = [ "not-" ] ( "who:" | "party:" | "role:" | "purpose:" | "act:" ) words
     beneficiary= "for" ( words | "itself" | "another" )
@@ -86,12 +86,12 @@ class _Reader:
         self.scope_terms()
         empty = Clause(condition=Condition(), approved=None)
         when, only = empty, None
+        if self.at < len(self.tokens) and self.tokens[self.at] != "only":
+            when = self.clause(until_only=kind == "only")
         if kind == "only":
             if self.next() != "only":
                 raise self.wrong("right is `only` and a condition after what it speaks of")
             only = self.clause()
-        elif self.at < len(self.tokens):
-            when = self.clause()
         if self.at < len(self.tokens):
             raise self.wrong("nothing may follow the condition")
         if kind == "always" and "for" not in self.given:
@@ -174,13 +174,13 @@ class _Reader:
             out |= {leaf for leaf in dimension.leaves if word in dimension.above[leaf]}
         return frozenset(out)
 
-    def clause(self) -> Clause:
+    def clause(self, *, until_only: bool = False) -> Clause:
         needs: set[str] = set()
         bars: set[str] = set()
         days: dict[str, int] = {}
         if self.at >= len(self.tokens):
             raise self.wrong("right is `with FACT`, `without FACT`, `within N days` or `beyond N days`")
-        while self.at < len(self.tokens):
+        while self.at < len(self.tokens) and not (until_only and self.tokens[self.at] == "only"):
             word = self.next()
             if word in ("with", "without"):
                 self.facts(needs if word == "with" else bars)

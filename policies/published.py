@@ -10,7 +10,7 @@ from comity.decision import Decision
 from comity.errors import PolicyError
 from identity.directory import Directory
 from identity.dsse import verify_bundle_signature
-from policies.bundle import compile_bundle, parse_bundle
+from policies.bundle import check_posted, compile_bundle, parse_bundle
 from policies.engine import Policy
 
 MAX_BUNDLE_BYTES = 2 * 1024 * 1024
@@ -40,7 +40,7 @@ def open_published(data: bytes, directory: Directory, node: str, now: dt.datetim
         NotAuthentic: not signed by as many of the policy keys that the directory pins for the node's agency as it
             asks for.
         PolicyError: for another node or federation, expired, revoked by the directory's minimum (POLICY_REVOKED), or
-            a text that the strict loader refuses.
+            a text that the strict loader refuses, or rules on posted purposes without any posted.
     """
     if len(data) > MAX_BUNDLE_BYTES:
         raise PolicyError("larger than 2 MiB", reason="BUNDLE_TOO_LARGE")
@@ -52,13 +52,15 @@ def open_published(data: bytes, directory: Directory, node: str, now: dt.datetim
         raise PolicyError("the bundle is another node's", reason="WRONG_NODE")
     if bundle.version < registered.policy_minimum:
         raise PolicyError(f"versions before {registered.policy_minimum} are revoked", reason="POLICY_REVOKED")
+    policy = compile_bundle(bundle, directory.federation)
+    check_posted(bundle, policy)
     return Published(
         node=node,
         version=bundle.version,
         bundle_hash=hashlib.sha256(payload).digest(),
         valid_to=bundle.valid_to,
         retention_s=bundle.retention_s(registered),
-        policy=compile_bundle(bundle, directory.federation),
+        policy=policy,
         data=data,
     )
 

@@ -39,6 +39,7 @@ MAX_DIFFERENCES = 100
 MAX_EXAMPLES = 3
 _REMEMBERED = 10_000
 _DAY = dt.timedelta(days=1)
+_CLASSES = (frozenset[str](), frozenset({"mobile-camera"}))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,18 +205,28 @@ class Replay:
         return None
 
     def _compare(self, past: Past, question: Question, was: str) -> None:
-        d, new = past.decision, self.new
-        node = d["node"]
-        again = self._decide(new.federation_policy.digest, d["pep"], question, node, new.node_policies.get(node))
+        d = past.decision
+        # a node that did not state which of its cameras are mobile would refuse again
+        given = d["pep"] == Pep.BROKER.value or d["reason_code"] == "INDETERMINATE" or question.node_facts is not None
+        again = self._under_new(question, d["pep"], d["node"], given=given)
         self.report.judged += 1
         would_be = _outcome(_as_logged(again))
         if was != would_be:
             requester = question.requester_agency
-            key = (requester, question.beneficiary, question.purpose, node, was, would_be, again.reason)
+            key = (requester, question.beneficiary, question.purpose, d["node"], was, would_be, again.reason)
             self.report.counts[key] += 1
             examples = self.report.changed.setdefault(key, [])
             if len(examples) < MAX_EXAMPLES:
                 examples.append(past.index)
+
+    def _under_new(self, question: Question, pep: str, node: str, *, given: bool) -> Decision:
+        """The new decision; where the node's facts are not `given`, as the node decides: of each class of cameras."""
+        policy, top = self.new.node_policies.get(node), self.new.federation_policy.digest
+        rests = self._rests[top] or (policy is not None and self._rests[policy.digest])
+        if given or not rests:
+            return self._decide(top, pep, question, node, policy)
+        every = [self._decide(top, pep, replace(question, node_facts=f), node, policy) for f in _CLASSES]
+        return next((one for one in every if one.effect is Effect.PERMIT), every[0])
 
     def _decide(self, digest: str, pep: str, question: Question, node: str, policy: Policy | None) -> Decision:
         key = (digest, Pep(pep))

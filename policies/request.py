@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import datetime as dt
-import unicodedata
 from dataclasses import dataclass
 
 from comity.errors import InvalidInput, Violation
+from comity.inquiry import shows
 from comity.purpose import Act, Authority, LegalBasis
-
-# Letters and symbols by their category, yet nothing on paper or screen.
-_UNSEEN = frozenset("\u115f\u1160\u2800\u3164\uffa0\ufffd")
 
 
 def has_case(case_number: str) -> bool:
-    """True if the case number shows anything: not only blanks, controls, or characters without ink.
+    """True if the case number shows anything: see `shows`.
 
     >>> has_case("PA-26-0101"), has_case(" \\u200b\\u3000")
     (True, False)
     """
-    return any(c not in _UNSEEN and unicodedata.category(c)[0] in "LNPS" for c in case_number)
+    return shows(case_number)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

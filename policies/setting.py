@@ -12,6 +12,7 @@ from comity.errors import ConfigError
 from comity.federation import Federation
 from policies.engine import Policy, compiled
 from policies.packs import load_packs
+from policies.retention import retention_s
 from policies.usage import UsagePolicy, usage_policies
 from policies.vocabulary import Vocabulary, vocabulary_of
 
@@ -24,6 +25,7 @@ class Setting:
 
     `usage_policies`: of the nodes that have one. A node without one is taken to have posted every purpose here,
     so that rules can be tried before; its bundle is refused all the same where a pack asks for one.
+    `packs`: of the nodes whose policy is made of others than the directory says, as their bundles name them.
     `texts`: what each policy was compiled from, the federation's under the empty name.
     """
 
@@ -32,6 +34,7 @@ class Setting:
     federation_policy: Policy
     node_policies: Mapping[str, Policy | None]
     usage_policies: Mapping[str, UsagePolicy] = field(default_factory=dict)
+    packs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     texts: Mapping[str, str] = field(default_factory=dict, repr=False)
     folder: Path | None = None
     _days: dict[dt.date, Mapping[str, str]] = field(default_factory=dict, repr=False, compare=False)
@@ -82,6 +85,15 @@ class Setting:
             node_policies={**self.node_policies, **nodes},
             texts=texts,
         )
+
+    def packs_of(self, node: str) -> tuple[str, ...]:
+        """What the node's policy is made of."""
+        return self.packs.get(node, self.federation.nodes[node].presets)
+
+    def kept_s(self, node: str) -> int:
+        """For how many seconds the node's data is kept: the least of its own setting and of every pack named for it."""
+        registered = self.federation.nodes[node]
+        return retention_s(registered.retention_s, (*registered.presets, *self.packs_of(node)))
 
 
 def _texts(folder: Path, federation: Federation, on: dt.date | None) -> Mapping[str, str]:

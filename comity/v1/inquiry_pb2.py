@@ -25,37 +25,37 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x63omity/v1/inquiry.proto\x12\tcomity.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd4\x03\n\x07Inquiry\x12\x12\n\ninquiry_id\x18\x01 \x01(\t\x12\x12\n\nfederation\x18\x02 \x01(\t\x12\x11\n\trequester\x18\x03 \x01(\t\x12\x13\n\x0b\x62\x65neficiary\x18\x04 \x01(\t\x12/\n\x0epurpose_of_use\x18\x05 \x01(\x0b\x32\x17.comity.v1.PurposeOfUse\x12\'\n\tauthority\x18\x06 \x01(\x0e\x32\x14.comity.v1.Authority\x12\x1b\n\x03\x61\x63t\x18\x07 \x01(\x0e\x32\x0e.comity.v1.Act\x12!\n\x06window\x18\x08 \x01(\x0b\x32\x11.comity.v1.Window\x12\x0f\n\x07targets\x18\t \x03(\t\x12-\n\tissued_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nexpires_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05nonce\x18\x0c \x01(\x0c\x12\x18\n\x10query_commitment\x18\r \x01(\x0c\x12\x1e\n\x16\x63\x61se_number_commitment\x18\x0e \x01(\x0c\x12&\n\x1e\x61uthority_reference_commitment\x18\x0f \x01(\x0c\"Y\n\x0cPurposeOfUse\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12*\n\x0blegal_basis\x18\x02 \x01(\x0e\x32\x15.comity.v1.LegalBasis\x12\x0f\n\x07offence\x18\x03 \x01(\t\"\\\n\x06Window\x12)\n\x05\x62\x65gin\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\'\n\x03\x65nd\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"8\n\nDisclosure\x12\r\n\x05label\x18\x01 \x01(\t\x12\x0c\n\x04salt\x18\x02 \x01(\x0c\x12\r\n\x05value\x18\x03 \x01(\x0c\"\xb3\x01\n\x05Query\x12&\n\x05plate\x18\x01 \x01(\x0b\x32\x15.comity.v1.PlateQueryH\x00\x12*\n\x07pattern\x18\x02 \x01(\x0b\x32\x17.comity.v1.PatternQueryH\x00\x12$\n\x04\x61rea\x18\x03 \x01(\x0b\x32\x14.comity.v1.AreaQueryH\x00\x12(\n\x06\x63onvoy\x18\x04 \x01(\x0b\x32\x16.comity.v1.ConvoyQueryH\x00\x42\x06\n\x04kind\"*\n\nPlateQuery\x12\r\n\x05plate\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\".\n\x0cPatternQuery\x12\x0f\n\x07pattern\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\"K\n\tAreaQuery\x12#\n\x06\x63ircle\x18\x01 \x01(\x0b\x32\x11.comity.v1.CircleH\x00\x12\x10\n\x06\x63\x61mera\x18\x02 \x01(\tH\x00\x42\x07\n\x05place\"E\n\x06\x43ircle\x12\x13\n\x0blatitude_e7\x18\x01 \x01(\x11\x12\x14\n\x0clongitude_e7\x18\x02 \x01(\x11\x12\x10\n\x08radius_m\x18\x03 \x01(\r\"V\n\x0b\x43onvoyQuery\x12$\n\x05plate\x18\x01 \x01(\x0b\x32\x15.comity.v1.PlateQuery\x12\x10\n\x08within_s\x18\x02 \x01(\r\x12\x0f\n\x07\x63\x61meras\x18\x03 \x01(\r*z\n\nLegalBasis\x12\x1b\n\x17LEGAL_BASIS_UNSPECIFIED\x10\x00\x12\x18\n\x14LEGAL_BASIS_CRIMINAL\x10\x01\x12\x15\n\x11LEGAL_BASIS_CIVIL\x10\x02\x12\x1e\n\x1aLEGAL_BASIS_ADMINISTRATIVE\x10\x03*\x9b\x01\n\tAuthority\x12\x19\n\x15\x41UTHORITY_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x41UTHORITY_NONE\x10\x01\x12$\n AUTHORITY_ADMINISTRATIVE_WARRANT\x10\x02\x12\x19\n\x15\x41UTHORITY_COURT_ORDER\x10\x03\x12\x1e\n\x1a\x41UTHORITY_JUDICIAL_WARRANT\x10\x04*{\n\x03\x41\x63t\x12\x13\n\x0f\x41\x43T_UNSPECIFIED\x10\x00\x12\r\n\tACT_EXACT\x10\x01\x12\x12\n\x0e\x41\x43T_CONFUSABLE\x10\x02\x12\x0f\n\x0b\x41\x43T_PARTIAL\x10\x03\x12\x0c\n\x08\x41\x43T_AREA\x10\x04\x12\x0e\n\nACT_CONVOY\x10\x05\x12\r\n\tACT_ALERT\x10\x06\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x63omity/v1/inquiry.proto\x12\tcomity.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe5\x03\n\x07Inquiry\x12\x12\n\ninquiry_id\x18\x01 \x01(\t\x12\x12\n\nfederation\x18\x02 \x01(\t\x12\x11\n\trequester\x18\x03 \x01(\t\x12\x13\n\x0b\x62\x65neficiary\x18\x04 \x01(\t\x12/\n\x0epurpose_of_use\x18\x05 \x01(\x0b\x32\x17.comity.v1.PurposeOfUse\x12\'\n\tauthority\x18\x06 \x01(\x0e\x32\x14.comity.v1.Authority\x12\x1b\n\x03\x61\x63t\x18\x07 \x01(\x0e\x32\x0e.comity.v1.Act\x12!\n\x06window\x18\x08 \x01(\x0b\x32\x11.comity.v1.Window\x12\x0f\n\x07targets\x18\t \x03(\t\x12-\n\tissued_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nexpires_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05nonce\x18\x0c \x01(\x0c\x12\x18\n\x10query_commitment\x18\r \x01(\x0c\x12\x1e\n\x16\x63\x61se_number_commitment\x18\x0e \x01(\x0c\x12&\n\x1e\x61uthority_reference_commitment\x18\x0f \x01(\x0c\x12\x0f\n\x07preview\x18\x10 \x01(\x08\"Y\n\x0cPurposeOfUse\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12*\n\x0blegal_basis\x18\x02 \x01(\x0e\x32\x15.comity.v1.LegalBasis\x12\x0f\n\x07offence\x18\x03 \x01(\t\"\\\n\x06Window\x12)\n\x05\x62\x65gin\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\'\n\x03\x65nd\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"8\n\nDisclosure\x12\r\n\x05label\x18\x01 \x01(\t\x12\x0c\n\x04salt\x18\x02 \x01(\x0c\x12\r\n\x05value\x18\x03 \x01(\x0c\"\xb3\x01\n\x05Query\x12&\n\x05plate\x18\x01 \x01(\x0b\x32\x15.comity.v1.PlateQueryH\x00\x12*\n\x07pattern\x18\x02 \x01(\x0b\x32\x17.comity.v1.PatternQueryH\x00\x12$\n\x04\x61rea\x18\x03 \x01(\x0b\x32\x14.comity.v1.AreaQueryH\x00\x12(\n\x06\x63onvoy\x18\x04 \x01(\x0b\x32\x16.comity.v1.ConvoyQueryH\x00\x42\x06\n\x04kind\"*\n\nPlateQuery\x12\r\n\x05plate\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\".\n\x0cPatternQuery\x12\x0f\n\x07pattern\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\"K\n\tAreaQuery\x12#\n\x06\x63ircle\x18\x01 \x01(\x0b\x32\x11.comity.v1.CircleH\x00\x12\x10\n\x06\x63\x61mera\x18\x02 \x01(\tH\x00\x42\x07\n\x05place\"E\n\x06\x43ircle\x12\x13\n\x0blatitude_e7\x18\x01 \x01(\x11\x12\x14\n\x0clongitude_e7\x18\x02 \x01(\x11\x12\x10\n\x08radius_m\x18\x03 \x01(\r\"V\n\x0b\x43onvoyQuery\x12$\n\x05plate\x18\x01 \x01(\x0b\x32\x15.comity.v1.PlateQuery\x12\x10\n\x08within_s\x18\x02 \x01(\r\x12\x0f\n\x07\x63\x61meras\x18\x03 \x01(\r*z\n\nLegalBasis\x12\x1b\n\x17LEGAL_BASIS_UNSPECIFIED\x10\x00\x12\x18\n\x14LEGAL_BASIS_CRIMINAL\x10\x01\x12\x15\n\x11LEGAL_BASIS_CIVIL\x10\x02\x12\x1e\n\x1aLEGAL_BASIS_ADMINISTRATIVE\x10\x03*\x9b\x01\n\tAuthority\x12\x19\n\x15\x41UTHORITY_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x41UTHORITY_NONE\x10\x01\x12$\n AUTHORITY_ADMINISTRATIVE_WARRANT\x10\x02\x12\x19\n\x15\x41UTHORITY_COURT_ORDER\x10\x03\x12\x1e\n\x1a\x41UTHORITY_JUDICIAL_WARRANT\x10\x04*{\n\x03\x41\x63t\x12\x13\n\x0f\x41\x43T_UNSPECIFIED\x10\x00\x12\r\n\tACT_EXACT\x10\x01\x12\x12\n\x0e\x41\x43T_CONFUSABLE\x10\x02\x12\x0f\n\x0b\x41\x43T_PARTIAL\x10\x03\x12\x0c\n\x08\x41\x43T_AREA\x10\x04\x12\x0e\n\nACT_CONVOY\x10\x05\x12\r\n\tACT_ALERT\x10\x06\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'comity.v1.inquiry_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_LEGALBASIS']._serialized_start=1295
-  _globals['_LEGALBASIS']._serialized_end=1417
-  _globals['_AUTHORITY']._serialized_start=1420
-  _globals['_AUTHORITY']._serialized_end=1575
-  _globals['_ACT']._serialized_start=1577
-  _globals['_ACT']._serialized_end=1700
+  _globals['_LEGALBASIS']._serialized_start=1312
+  _globals['_LEGALBASIS']._serialized_end=1434
+  _globals['_AUTHORITY']._serialized_start=1437
+  _globals['_AUTHORITY']._serialized_end=1592
+  _globals['_ACT']._serialized_start=1594
+  _globals['_ACT']._serialized_end=1717
   _globals['_INQUIRY']._serialized_start=72
-  _globals['_INQUIRY']._serialized_end=540
-  _globals['_PURPOSEOFUSE']._serialized_start=542
-  _globals['_PURPOSEOFUSE']._serialized_end=631
-  _globals['_WINDOW']._serialized_start=633
-  _globals['_WINDOW']._serialized_end=725
-  _globals['_DISCLOSURE']._serialized_start=727
-  _globals['_DISCLOSURE']._serialized_end=783
-  _globals['_QUERY']._serialized_start=786
-  _globals['_QUERY']._serialized_end=965
-  _globals['_PLATEQUERY']._serialized_start=967
-  _globals['_PLATEQUERY']._serialized_end=1009
-  _globals['_PATTERNQUERY']._serialized_start=1011
-  _globals['_PATTERNQUERY']._serialized_end=1057
-  _globals['_AREAQUERY']._serialized_start=1059
-  _globals['_AREAQUERY']._serialized_end=1134
-  _globals['_CIRCLE']._serialized_start=1136
-  _globals['_CIRCLE']._serialized_end=1205
-  _globals['_CONVOYQUERY']._serialized_start=1207
-  _globals['_CONVOYQUERY']._serialized_end=1293
+  _globals['_INQUIRY']._serialized_end=557
+  _globals['_PURPOSEOFUSE']._serialized_start=559
+  _globals['_PURPOSEOFUSE']._serialized_end=648
+  _globals['_WINDOW']._serialized_start=650
+  _globals['_WINDOW']._serialized_end=742
+  _globals['_DISCLOSURE']._serialized_start=744
+  _globals['_DISCLOSURE']._serialized_end=800
+  _globals['_QUERY']._serialized_start=803
+  _globals['_QUERY']._serialized_end=982
+  _globals['_PLATEQUERY']._serialized_start=984
+  _globals['_PLATEQUERY']._serialized_end=1026
+  _globals['_PATTERNQUERY']._serialized_start=1028
+  _globals['_PATTERNQUERY']._serialized_end=1074
+  _globals['_AREAQUERY']._serialized_start=1076
+  _globals['_AREAQUERY']._serialized_end=1151
+  _globals['_CIRCLE']._serialized_start=1153
+  _globals['_CIRCLE']._serialized_end=1222
+  _globals['_CONVOYQUERY']._serialized_start=1224
+  _globals['_CONVOYQUERY']._serialized_end=1310
 # @@protoc_insertion_point(module_scope)

@@ -111,6 +111,7 @@ class Inquiry(_message.Message):
     QUERY_COMMITMENT_FIELD_NUMBER: _builtins.int
     CASE_NUMBER_COMMITMENT_FIELD_NUMBER: _builtins.int
     AUTHORITY_REFERENCE_COMMITMENT_FIELD_NUMBER: _builtins.int
+    PREVIEW_FIELD_NUMBER: _builtins.int
     inquiry_id: _builtins.str
     """UUID version 7, lower-case text."""
     federation: _builtins.str
@@ -129,6 +130,8 @@ class Inquiry(_message.Message):
     """Label: "case_number"."""
     authority_reference_commitment: _builtins.bytes
     """Label: "authority_reference"; empty if and only if authority is NONE."""
+    preview: _builtins.bool
+    """Only what would be decided is asked: no node searches for it, whoever brings it."""
     @_builtins.property
     def purpose_of_use(self) -> Global___PurposeOfUse: ...
     @_builtins.property
@@ -163,10 +166,11 @@ class Inquiry(_message.Message):
         query_commitment: _builtins.bytes = ...,
         case_number_commitment: _builtins.bytes = ...,
         authority_reference_commitment: _builtins.bytes = ...,
+        preview: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at", "issued_at", b"issued_at", "purpose_of_use", b"purpose_of_use", "window", b"window"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["act", b"act", "authority", b"authority", "authority_reference_commitment", b"authority_reference_commitment", "beneficiary", b"beneficiary", "case_number_commitment", b"case_number_commitment", "expires_at", b"expires_at", "federation", b"federation", "inquiry_id", b"inquiry_id", "issued_at", b"issued_at", "nonce", b"nonce", "purpose_of_use", b"purpose_of_use", "query_commitment", b"query_commitment", "requester", b"requester", "targets", b"targets", "window", b"window"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["act", b"act", "authority", b"authority", "authority_reference_commitment", b"authority_reference_commitment", "beneficiary", b"beneficiary", "case_number_commitment", b"case_number_commitment", "expires_at", b"expires_at", "federation", b"federation", "inquiry_id", b"inquiry_id", "issued_at", b"issued_at", "nonce", b"nonce", "preview", b"preview", "purpose_of_use", b"purpose_of_use", "query_commitment", b"query_commitment", "requester", b"requester", "targets", b"targets", "window", b"window"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -27,37 +27,37 @@ from comity.v1 import inquiry_pb2 as comity_dot_v1_dot_inquiry__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x63omity/v1/outcome.proto\x12\tcomity.v1\x1a\x18\x63omity/v1/decision.proto\x1a\x17\x63omity/v1/inquiry.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb5\x04\n\x07Outcome\x12\x12\n\ninquiry_id\x18\x01 \x01(\t\x12\x14\n\x0cinquiry_hash\x18\x02 \x01(\x0c\x12\x0c\n\x04node\x18\x03 \x01(\t\x12.\n\ndecided_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rpolicy_digest\x18\x05 \x01(\t\x12!\n\x05match\x18\x06 \x01(\x0b\x32\x10.comity.v1.MatchH\x00\x12&\n\x08no_match\x18\x07 \x01(\x0b\x32\x12.comity.v1.NoMatchH\x00\x12\x36\n\x10partial_coverage\x18\x08 \x01(\x0b\x32\x1a.comity.v1.PartialCoverageH\x00\x12%\n\x07refused\x18\t \x01(\x0b\x32\x12.comity.v1.RefusedH\x00\x12\'\n\x08withheld\x18\n \x01(\x0b\x32\x13.comity.v1.WithheldH\x00\x12%\n\x07pending\x18\x0b \x01(\x0b\x32\x12.comity.v1.PendingH\x00\x12(\n\ttimed_out\x18\x0c \x01(\x0b\x32\x13.comity.v1.TimedOutH\x00\x12-\n\x0bunreachable\x18\r \x01(\x0b\x32\x16.comity.v1.UnreachableH\x00\x12!\n\x05\x65rror\x18\x0e \x01(\x0b\x32\x10.comity.v1.ErrorH\x00\x12+\n\x0bobligations\x18\x0f \x01(\x0b\x32\x16.comity.v1.ObligationsB\x08\n\x06result\"V\n\x05Match\x12#\n\x08\x63overage\x18\x01 \x01(\x0b\x32\x11.comity.v1.Window\x12(\n\ndetections\x18\x02 \x03(\x0b\x32\x14.comity.v1.Detection\".\n\x07NoMatch\x12#\n\x08\x63overage\x18\x01 \x01(\x0b\x32\x11.comity.v1.Window\"\x85\x01\n\x0fPartialCoverage\x12#\n\x08\x63overage\x18\x01 \x01(\x0b\x32\x11.comity.v1.Window\x12(\n\ndetections\x18\x02 \x03(\x0b\x32\x14.comity.v1.Detection\x12\x13\n\x0breason_code\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\"0\n\x07Refused\x12%\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x13.comity.v1.Decision\"/\n\x08Withheld\x12\x13\n\x0breason_code\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"N\n\x07Pending\x12%\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x13.comity.v1.Decision\x12\x0c\n\x04role\x18\x02 \x01(\t\x12\x0e\n\x06\x61gency\x18\x03 \x01(\t\"\x1a\n\x08TimedOut\x12\x0e\n\x06reason\x18\x01 \x01(\t\"C\n\x0bUnreachable\x12\x34\n\x10last_attached_at\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\",\n\x05\x45rror\x12\x13\n\x0breason_code\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\xcf\x02\n\tDetection\x12\r\n\x05plate\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12/\n\x0b\x63\x61ptured_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x63\x61mera\x18\x04 \x01(\t\x12\x18\n\x0blatitude_e7\x18\x05 \x01(\x11H\x00\x88\x01\x01\x12\x19\n\x0clongitude_e7\x18\x06 \x01(\x11H\x01\x88\x01\x01\x12 \n\x13\x63onfidence_permille\x18\x07 \x01(\rH\x02\x88\x01\x01\x12$\n\x05match\x18\x08 \x01(\x0e\x32\x15.comity.v1.MatchClass\x12\x0e\n\x06source\x18\t \x01(\t\x12\x0e\n\x06\x61gency\x18\n \x01(\t\x12\r\n\x05image\x18\x0b \x01(\tB\x0e\n\x0c_latitude_e7B\x0f\n\r_longitude_e7B\x16\n\x14_confidence_permille*u\n\nMatchClass\x12\x1b\n\x17MATCH_CLASS_UNSPECIFIED\x10\x00\x12\x15\n\x11MATCH_CLASS_EXACT\x10\x01\x12\x1a\n\x16MATCH_CLASS_CONFUSABLE\x10\x02\x12\x17\n\x13MATCH_CLASS_PARTIAL\x10\x03*\xa2\x02\n\x0bOutcomeKind\x12\x1c\n\x18OUTCOME_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12OUTCOME_KIND_MATCH\x10\x01\x12\x19\n\x15OUTCOME_KIND_NO_MATCH\x10\x02\x12!\n\x1dOUTCOME_KIND_PARTIAL_COVERAGE\x10\x03\x12\x18\n\x14OUTCOME_KIND_REFUSED\x10\x04\x12\x19\n\x15OUTCOME_KIND_WITHHELD\x10\x05\x12\x18\n\x14OUTCOME_KIND_PENDING\x10\x06\x12\x1a\n\x16OUTCOME_KIND_TIMED_OUT\x10\x07\x12\x1c\n\x18OUTCOME_KIND_UNREACHABLE\x10\x08\x12\x16\n\x12OUTCOME_KIND_ERROR\x10\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x63omity/v1/outcome.proto\x12\tcomity.v1\x1a\x18\x63omity/v1/decision.proto\x1a\x17\x63omity/v1/inquiry.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xdd\x04\n\x07Outcome\x12\x12\n\ninquiry_id\x18\x01 \x01(\t\x12\x14\n\x0cinquiry_hash\x18\x02 \x01(\x0c\x12\x0c\n\x04node\x18\x03 \x01(\t\x12.\n\ndecided_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rpolicy_digest\x18\x05 \x01(\t\x12!\n\x05match\x18\x06 \x01(\x0b\x32\x10.comity.v1.MatchH\x00\x12&\n\x08no_match\x18\x07 \x01(\x0b\x32\x12.comity.v1.NoMatchH\x00\x12\x36\n\x10partial_coverage\x18\x08 \x01(\x0b\x32\x1a.comity.v1.PartialCoverageH\x00\x12%\n\x07refused\x18\t \x01(\x0b\x32\x12.comity.v1.RefusedH\x00\x12\'\n\x08withheld\x18\n \x01(\x0b\x32\x13.comity.v1.WithheldH\x00\x12%\n\x07pending\x18\x0b \x01(\x0b\x32\x12.comity.v1.PendingH\x00\x12(\n\ttimed_out\x18\x0c \x01(\x0b\x32\x13.comity.v1.TimedOutH\x00\x12-\n\x0bunreachable\x18\r \x01(\x0b\x32\x16.comity.v1.UnreachableH\x00\x12!\n\x05\x65rror\x18\x0e \x01(\x0b\x32\x10.comity.v1.ErrorH\x00\x12+\n\x0bobligations\x18\x0f \x01(\x0b\x32\x16.comity.v1.Obligations\x12&\n\x06\x61\x64vice\x18\x10 \x03(\x0b\x32\x16.comity.v1.MatchedRuleB\x08\n\x06result\"V\n\x05Match\x12#\n\x08\x63overage\x18\x01 \x01(\x0b\x32\x11.comity.v1.Window\x12(\n\ndetections\x18\x02 \x03(\x0b\x32\x14.comity.v1.Detection\".\n\x07NoMatch\x12#\n\x08\x63overage\x18\x01 \x01(\x0b\x32\x11.comity.v1.Window\"\x85\x01\n\x0fPartialCoverage\x12#\n\x08\x63overage\x18\x01 \x01(\x0b\x32\x11.comity.v1.Window\x12(\n\ndetections\x18\x02 \x03(\x0b\x32\x14.comity.v1.Detection\x12\x13\n\x0breason_code\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\"0\n\x07Refused\x12%\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x13.comity.v1.Decision\"/\n\x08Withheld\x12\x13\n\x0breason_code\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"N\n\x07Pending\x12%\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x13.comity.v1.Decision\x12\x0c\n\x04role\x18\x02 \x01(\t\x12\x0e\n\x06\x61gency\x18\x03 \x01(\t\"\x1a\n\x08TimedOut\x12\x0e\n\x06reason\x18\x01 \x01(\t\"C\n\x0bUnreachable\x12\x34\n\x10last_attached_at\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\",\n\x05\x45rror\x12\x13\n\x0breason_code\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\xcf\x02\n\tDetection\x12\r\n\x05plate\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12/\n\x0b\x63\x61ptured_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x63\x61mera\x18\x04 \x01(\t\x12\x18\n\x0blatitude_e7\x18\x05 \x01(\x11H\x00\x88\x01\x01\x12\x19\n\x0clongitude_e7\x18\x06 \x01(\x11H\x01\x88\x01\x01\x12 \n\x13\x63onfidence_permille\x18\x07 \x01(\rH\x02\x88\x01\x01\x12$\n\x05match\x18\x08 \x01(\x0e\x32\x15.comity.v1.MatchClass\x12\x0e\n\x06source\x18\t \x01(\t\x12\x0e\n\x06\x61gency\x18\n \x01(\t\x12\r\n\x05image\x18\x0b \x01(\tB\x0e\n\x0c_latitude_e7B\x0f\n\r_longitude_e7B\x16\n\x14_confidence_permille*u\n\nMatchClass\x12\x1b\n\x17MATCH_CLASS_UNSPECIFIED\x10\x00\x12\x15\n\x11MATCH_CLASS_EXACT\x10\x01\x12\x1a\n\x16MATCH_CLASS_CONFUSABLE\x10\x02\x12\x17\n\x13MATCH_CLASS_PARTIAL\x10\x03*\xa2\x02\n\x0bOutcomeKind\x12\x1c\n\x18OUTCOME_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12OUTCOME_KIND_MATCH\x10\x01\x12\x19\n\x15OUTCOME_KIND_NO_MATCH\x10\x02\x12!\n\x1dOUTCOME_KIND_PARTIAL_COVERAGE\x10\x03\x12\x18\n\x14OUTCOME_KIND_REFUSED\x10\x04\x12\x19\n\x15OUTCOME_KIND_WITHHELD\x10\x05\x12\x18\n\x14OUTCOME_KIND_PENDING\x10\x06\x12\x1a\n\x16OUTCOME_KIND_TIMED_OUT\x10\x07\x12\x1c\n\x18OUTCOME_KIND_UNREACHABLE\x10\x08\x12\x16\n\x12OUTCOME_KIND_ERROR\x10\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'comity.v1.outcome_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_MATCHCLASS']._serialized_start=1622
-  _globals['_MATCHCLASS']._serialized_end=1739
-  _globals['_OUTCOMEKIND']._serialized_start=1742
-  _globals['_OUTCOMEKIND']._serialized_end=2032
+  _globals['_MATCHCLASS']._serialized_start=1662
+  _globals['_MATCHCLASS']._serialized_end=1779
+  _globals['_OUTCOMEKIND']._serialized_start=1782
+  _globals['_OUTCOMEKIND']._serialized_end=2072
   _globals['_OUTCOME']._serialized_start=123
-  _globals['_OUTCOME']._serialized_end=688
-  _globals['_MATCH']._serialized_start=690
-  _globals['_MATCH']._serialized_end=776
-  _globals['_NOMATCH']._serialized_start=778
-  _globals['_NOMATCH']._serialized_end=824
-  _globals['_PARTIALCOVERAGE']._serialized_start=827
-  _globals['_PARTIALCOVERAGE']._serialized_end=960
-  _globals['_REFUSED']._serialized_start=962
-  _globals['_REFUSED']._serialized_end=1010
-  _globals['_WITHHELD']._serialized_start=1012
-  _globals['_WITHHELD']._serialized_end=1059
-  _globals['_PENDING']._serialized_start=1061
-  _globals['_PENDING']._serialized_end=1139
-  _globals['_TIMEDOUT']._serialized_start=1141
-  _globals['_TIMEDOUT']._serialized_end=1167
-  _globals['_UNREACHABLE']._serialized_start=1169
-  _globals['_UNREACHABLE']._serialized_end=1236
-  _globals['_ERROR']._serialized_start=1238
-  _globals['_ERROR']._serialized_end=1282
-  _globals['_DETECTION']._serialized_start=1285
-  _globals['_DETECTION']._serialized_end=1620
+  _globals['_OUTCOME']._serialized_end=728
+  _globals['_MATCH']._serialized_start=730
+  _globals['_MATCH']._serialized_end=816
+  _globals['_NOMATCH']._serialized_start=818
+  _globals['_NOMATCH']._serialized_end=864
+  _globals['_PARTIALCOVERAGE']._serialized_start=867
+  _globals['_PARTIALCOVERAGE']._serialized_end=1000
+  _globals['_REFUSED']._serialized_start=1002
+  _globals['_REFUSED']._serialized_end=1050
+  _globals['_WITHHELD']._serialized_start=1052
+  _globals['_WITHHELD']._serialized_end=1099
+  _globals['_PENDING']._serialized_start=1101
+  _globals['_PENDING']._serialized_end=1179
+  _globals['_TIMEDOUT']._serialized_start=1181
+  _globals['_TIMEDOUT']._serialized_end=1207
+  _globals['_UNREACHABLE']._serialized_start=1209
+  _globals['_UNREACHABLE']._serialized_end=1276
+  _globals['_ERROR']._serialized_start=1278
+  _globals['_ERROR']._serialized_end=1322
+  _globals['_DETECTION']._serialized_start=1325
+  _globals['_DETECTION']._serialized_end=1660
 # @@protoc_insertion_point(module_scope)

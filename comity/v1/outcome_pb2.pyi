@@ -101,6 +101,7 @@ class Outcome(_message.Message):
     UNREACHABLE_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
     OBLIGATIONS_FIELD_NUMBER: _builtins.int
+    ADVICE_FIELD_NUMBER: _builtins.int
     inquiry_id: _builtins.str
     inquiry_hash: _builtins.bytes
     """SHA-256 of the inquiry's payload."""
@@ -131,6 +132,10 @@ class Outcome(_message.Message):
     def obligations(self) -> _decision_pb2.Obligations:
         """What the node held itself to when it searched; absent where nothing bound it, or it did not search."""
 
+    @_builtins.property
+    def advice(self) -> _containers.RepeatedCompositeFieldContainer[_decision_pb2.MatchedRule]:
+        """Rules that bind nothing and that whoever reads what was found must see; only where something was found."""
+
     def __init__(
         self,
         *,
@@ -149,10 +154,11 @@ class Outcome(_message.Message):
         unreachable: Global___Unreachable | None = ...,
         error: Global___Error | None = ...,
         obligations: _decision_pb2.Obligations | None = ...,
+        advice: _abc.Iterable[_decision_pb2.MatchedRule] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["decided_at", b"decided_at", "error", b"error", "match", b"match", "no_match", b"no_match", "obligations", b"obligations", "partial_coverage", b"partial_coverage", "pending", b"pending", "refused", b"refused", "result", b"result", "timed_out", b"timed_out", "unreachable", b"unreachable", "withheld", b"withheld"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["decided_at", b"decided_at", "error", b"error", "inquiry_hash", b"inquiry_hash", "inquiry_id", b"inquiry_id", "match", b"match", "no_match", b"no_match", "node", b"node", "obligations", b"obligations", "partial_coverage", b"partial_coverage", "pending", b"pending", "policy_digest", b"policy_digest", "refused", b"refused", "result", b"result", "timed_out", b"timed_out", "unreachable", b"unreachable", "withheld", b"withheld"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["advice", b"advice", "decided_at", b"decided_at", "error", b"error", "inquiry_hash", b"inquiry_hash", "inquiry_id", b"inquiry_id", "match", b"match", "no_match", b"no_match", "node", b"node", "obligations", b"obligations", "partial_coverage", b"partial_coverage", "pending", b"pending", "policy_digest", b"policy_digest", "refused", b"refused", "result", b"result", "timed_out", b"timed_out", "unreachable", b"unreachable", "withheld", b"withheld"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["match", "no_match", "partial_coverage", "refused", "withheld", "pending", "timed_out", "unreachable", "error"]  # noqa: Y015
     _WhichOneofArgType_result: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015

@@ -10,7 +10,7 @@ import pytest
 
 from comity import jcs
 from comity.errors import PolicyError
-from policies.bundle import compile_bundle, make_bundle, parse_bundle
+from policies.bundle import check_posted, compile_bundle, make_bundle, parse_bundle
 from policies.packs import load_packs
 from policies.retention import DAY_S, retention_s
 from policies.seal import HEADER, seal
@@ -55,6 +55,21 @@ def test_what_was_made_is_read_back() -> None:
     )
     assert (bundle.valid_from, bundle.valid_to) == (NOW, NOW + WEEK)
     assert payload(version=7) == payload(version=7)
+
+
+@pytest.mark.parametrize("when", ["unposted-purpose", "unless unposted-purpose&lookback>7"])
+def test_a_rule_on_the_posted_purposes_needs_a_usage_policy_whatever_packs_are_named(when: str) -> None:
+    rows = f"{HEADER}\nCA-4,any-node,any-agency,any-role,any-purpose,any-act,deny,{when},-,as pack us-ca has it\n"
+    for usage, reason in ((None, "BUNDLE_USAGE_POLICY"), (SETTING.usage_policies["sequoia-1"], "")):
+        made = payload(node="brazos-bend-1", packs=[], policy=seal(rows), usage_policy=usage)
+        bundle = parse_bundle(made, SETTING.federation, NOW)
+        compiled = compile_bundle(bundle, SETTING.federation)
+        if not reason:
+            check_posted(bundle, compiled)
+            continue
+        with pytest.raises(PolicyError, match="CA-4 rests on a usage policy") as e:
+            check_posted(bundle, compiled)
+        assert e.value.reason == reason
 
 
 def test_a_bundle_compiles_to_the_same_version_as_its_packs() -> None:

@@ -159,6 +159,13 @@ def test_parts_of_one_rule_agree_in_effect_and_basis() -> None:
         load(text(DENY.replace("X-1", "X-7.a"), ALLOW.replace("X-2", "X-7.b")), WORDS)
 
 
+def test_of_one_rule_no_part_binds_while_another_is_advice() -> None:
+    limit = DENY.replace("deny", "limit")
+    parts = (limit.replace("X-1", "X-7.a").replace(",-,", ",advice,"), limit.replace("X-1", "X-7.b"))
+    with pytest.raises(PolicyError, match="is advice and another binds"):
+        load(text(parts[0], parts[1].replace(",-,", ",window_days<=7,")), WORDS)
+
+
 def test_a_sealed_file_cut_anywhere_is_refused() -> None:
     whole = load_packs(["federation-base", "us-ca"])
     assert load(whole, WORDS)

@@ -79,6 +79,13 @@ PROPERTIES: list[tuple[str, str, Breaks]] = [
     ("nobody asks for a federal agency without a warrant", "never permit for us-fbi without judicial-warrant",
      lambda r, ok, d: ok and r.beneficiary == "us-fbi" and not alone(r)
      and r.authority is not Authority.JUDICIAL_WARRANT),
+    ("beyond a week only for the own state", "permit purpose:criminal beyond 7 days only with same-state",
+     lambda r, ok, d: ok and r.purpose == "felony" and r.lookback_days > 7 and r.requester != "us-ca-a-pd"),
+    ("without an order only with a supervisor", "permit purpose:immigration without court-order only with approval",
+     lambda r, ok, d: ok and civil(r) and r.authority is Authority.NONE and not r.approved),
+    ("what was signed is for a week only", "permit purpose:criminal with approval only within 7 days",
+     lambda r, ok, d: ok and r.purpose == "felony" and r.approved and r.lookback_days > 7
+     and (d.obligations.window_days or 99) > 7),
     ("areas only for a hot list", "permit act:area only with hot-list-match",
      lambda r, ok, d: ok and r.act == "area" and "hot-list-match" not in (r.node_facts or ())),
     ("auditors do not search", "never permit not-role:searcher",
@@ -130,6 +137,9 @@ def _signed(request: Request) -> Request:
         pytest.param("never permit within 3 days within 4 days", "once each", id="two bounds"),
         pytest.param("permit who:federal", "ends too early", id="a permit without only"),
         pytest.param("permit who:federal only", "right is `with FACT`", id="only without a condition"),
+        pytest.param("permit who:federal with case", "ends too early", id="a condition without only"),
+        pytest.param("permit with case only with mou only with case", "right is `with FACT`", id="only twice"),
+        pytest.param("never permit with case only with mou", "right is `with FACT`", id="only after never"),
         pytest.param("never permit who:federal who:private", "who stands twice", id="a column twice"),
         pytest.param("never permit with case without case", "asked for and ruled out", id="a contradiction"),
         pytest.param("never permit with case please", "right is `with FACT`", id="a word too many"),

@@ -242,6 +242,33 @@ def test_a_stricter_duty_is_a_change_though_both_permit() -> None:
     assert (change.was, change.would_be) == ("permitted", "permitted with window_days=7")
 
 
+MOBILE = "OWN-1,any-node,any-agency,any-role,any-purpose,any-act,{},{},-,x"
+
+
+@pytest.mark.parametrize(
+    ("row", "would_be"),
+    [
+        pytest.param(MOBILE.format("deny", "mobile-camera"), [], id="the other cameras still answer"),
+        pytest.param(MOBILE.format("deny", "unless mobile-camera"), [], id="mobile cameras still answer"),
+        pytest.param(MOBILE.format("deny", "unless hot-list-match"), ["refused"], id="no plate is on a hot list"),
+    ],
+)
+def test_a_new_rule_on_what_the_node_knows_is_decided_as_the_node_does(row: str, would_be: list[str]) -> None:
+    made = asked()
+    log = entries(made, decided(made, "sequoia-1", pep=Pep.NODE))
+    report = replayed(log, of_sample({"sequoia-1": compile_rows(row, "us-ca")}), [SETTING.node_policies["sequoia-1"]])
+    assert (report.reproduced, [c.would_be for c in report.changes]) == (1, would_be)
+
+
+def test_a_node_that_stated_no_mobile_cameras_would_refuse_again() -> None:
+    setting = of_sample({"sequoia-1": compile_rows(MOBILE.format("deny", "mobile-camera"), "us-ca")})
+    made = asked()
+    refused = decided(made, "sequoia-1", pep=Pep.NODE, setting=setting)
+    assert refused.reason_code == "INDETERMINATE"
+    report = replayed(entries(made, refused), setting)
+    assert (report.reproduced, report.changes) == (1, [])
+
+
 def test_a_node_that_is_gone_would_refuse() -> None:
     made = asked()
     log = entries(made, decided(made, "sequoia-1"))
