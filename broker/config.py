@@ -7,6 +7,7 @@ from pathlib import Path
 
 from comity import config
 from comity.errors import ConfigError
+from identity import files
 
 FILE = "broker.toml"
 MAX_BYTES = 64 * 1024
@@ -48,7 +49,8 @@ class BrokerConfig:
         """The configuration in the state folder; a relative `identity` is under it.
 
         Raises:
-            ConfigError: no such file, or a key that is unknown, missing or wrong.
+            ConfigError: no such file, or a key that is unknown, missing or wrong; KEY_EXPOSED: it holds a password of
+                Redis, and others can read it.
         """
         path = state / FILE
         try:
@@ -56,11 +58,13 @@ class BrokerConfig:
         except (OSError, UnicodeDecodeError):
             raise ConfigError(f"{path} cannot be read: make one with comity broker init", reason="NO_CONFIG") from None
         loaded = config.parse(cls, text, file=str(path))
-        host, _ = config.address(loaded.admin, key="admin")
+        host, _ = config.address(loaded.admin, key=f"{path}: admin")
         if host not in ("127.0.0.1", "localhost", "[::1]"):
             raise ConfigError(f"{path}: admin must be on loopback")
-        for key in ("listen_investigators", "listen_nodes"):
-            config.address(getattr(loaded, key), key=key)
+        for key in ("listen_investigators", "listen_nodes", *(["advertise_nodes"] if loaded.advertise_nodes else [])):
+            config.address(getattr(loaded, key), key=f"{path}: {key}")
+        if "@" in loaded.redis_url:
+            files.read(path, max_bytes=MAX_BYTES, private=True)  # a password is in it
         if loaded.renew_every_s <= 0:
             raise ConfigError(f"{path}: renew_every_s must be more than 0")
         if loaded.quorum_within_s < 1 or loaded.tiles_every_s < 0:

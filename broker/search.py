@@ -87,7 +87,7 @@ class Search:
         async with self.admission.enter(call.peer.agency):
             await self.gate.opened(call.deadline - loop.time())
             await self._within_quota(call)
-            requester = await self._authenticate(call)  # 1
+            requester = await self._authenticate(call, preview=False)  # 1
             receipts = await self._decide_and_record(call, requester, preview=False)  # 2, 3
             yield Decided(decisions=tuple(r.ruling.decision for r in receipts))
             own = OwnOutcomes(requester, self.signer, self.clock())
@@ -120,13 +120,16 @@ class Search:
         async with self.admission.enter(call.peer.agency):
             await self.gate.opened(call.deadline - asyncio.get_running_loop().time())
             await self._within_quota(call)
-            requester = await self._authenticate(call)
+            requester = await self._authenticate(call, preview=True)
             receipts = await self._decide_and_record(call, requester, preview=True)
             return tuple(r.ruling.decision for r in receipts)
 
-    async def _authenticate(self, call: Call) -> Requester:
+    async def _authenticate(self, call: Call, *, preview: bool) -> Requester:
         try:
-            return await authenticate(call, self.directory, self.replay, self.clock())
+            requester = await authenticate(call, self.directory, self.replay, self.clock())
+            if requester.verified.inquiry.preview and not preview:
+                raise NotAuthentic("it was signed to be previewed, not to be searched", reason="PREVIEW_ONLY")
+            return requester
         except (NotAuthentic, InvalidInput) as error:
             await record_rejection(self.log, call, error)
             raise

@@ -17,6 +17,7 @@ from audit.exchange import Exchange, Passing
 from audit.live import LiveHashes
 from audit.log import DecisionLog
 from audit.note import VerifierKey
+from audit.pinned import tell_if_not_pinned
 from audit.tile_http import LiveTiles
 from audit.witness import PinnedLog, Refusal, Witness
 from audit.witnessed import OwnHeads
@@ -121,6 +122,7 @@ class Witnessing:
                 "sign one with --witness NODE=witness.vkey for each",
                 reason="TOO_FEW_WITNESSES",
             )
+        tell_if_not_pinned(directory, log.vkey)
         self._hashes = LiveHashes(state)
         self.own = OwnHeads(
             vkey=log.vkey,

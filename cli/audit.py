@@ -19,14 +19,13 @@ from audit.verify import Report, verify
 from cli.audit_day import DAY
 from cli.audit_options import instant
 from cli.audit_pages import INDEX, Page, more, rows_of
-from cli.audit_proofs import COMMANDS, WITNESSED
+from cli.audit_proofs import COMMANDS, WITNESSED, known_directory
 from cli.audit_sealed import COMMANDS as SEALED
 from cli.audit_sealed import Opener, print_told
 from cli.progress import Bar
 from cli.shown import console as wide_console
 from comity.errors import InvalidInput
 from identity import files
-from identity.directory import Directory
 from identity.folder import FEDERATION_FILE
 
 LOG = click.Path(path_type=Path)
@@ -34,6 +33,11 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 COLOURS = {"permit": "green", "deny": "red", "pending": "yellow"}
 
 JSON = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+
+OTHER_KEY = (
+    "The key it is held against is another than the one that signed it. A log that was made anew has a new key: the "
+    "federation's operator pins its log.vkey (comity identity directory --log). Was it not, somebody replaced it."
+)
 
 
 @click.group()
@@ -155,7 +159,7 @@ def verify_(
 
     Exit codes: 0 nothing is wrong, 1 a fault or failure, 2 wrong usage.
     """
-    known = Directory.load(directory, anchor or directory.with_name(FEDERATION_FILE)) if directory else None
+    known = known_directory(directory, anchor)
     pinned = files.read(vkey, max_bytes=1024).decode("ascii", errors="replace") if vkey else None
     seen = [note for path in witnessed for note in seen_heads(path)]
     with Bar("verifying") as bar:
@@ -255,5 +259,7 @@ def _print_report(report: Report) -> None:
         console.print(
             Text(f"{report.entries} entries before it were checked. This log is not what it was.", style="red")
         )
+        if report.fault.index < 0 and report.fault.reason == "NOT_SIGNED":
+            console.print(Text(OTHER_KEY))
     else:
         console.print(Text(f"Verified: each of {report.entries} entries is what was signed.", style="green"))

@@ -31,7 +31,7 @@ from cli.progress import Bar
 from cli.shown import console
 from cli.words import plain
 from comity.commitment import QUERY
-from comity.errors import InvalidInput
+from comity.errors import ConfigError, InvalidInput
 from comity.inquiry import Disclosure, Inquiry
 from comity.query import query_of
 from comity.v1 import inquiry_pb2
@@ -313,9 +313,17 @@ def known_directory(path: Path | None, anchor: Path | None) -> Directory | None:
     """The directory in `path`, if one was given; `anchor` is the federation's certificate if not beside it.
 
     Raises:
-        ConfigError: as `Directory.load`.
+        ConfigError: NO_FEDERATION, or as `Directory.load`.
     """
-    return Directory.load(path, anchor or path.with_name(FEDERATION_FILE)) if path else None
+    if path is None:
+        return None
+    beside = anchor or path.with_name(FEDERATION_FILE)
+    if not beside.is_file():
+        raise ConfigError(
+            f"there is no {beside}: the directory is verified with the federation's certificate; name it with --anchor",
+            reason="NO_FEDERATION",
+        )
+    return Directory.load(path, beside)
 
 
 def pinned_key(path: Path | None) -> str | None:

@@ -100,6 +100,11 @@ def call_failed(error: grpc.RpcError, address: str) -> ComityError:
         )
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return CallFailed("the broker did not finish in time: try again with a longer --deadline", reason="DEADLINE")
+    if code is grpc.StatusCode.UNIMPLEMENTED:
+        return CallFailed(
+            f"{address} takes no such call: investigators call listen_investigators of broker.toml, and nodes another",
+            reason=code.name,
+        )
     return CallFailed(f"the call failed: {code.name}", reason=code.name)
 
 

@@ -88,8 +88,10 @@ def legal_basis_of(purpose: str, purposes: Mapping[str, str]) -> LegalBasis:
     return LegalBasis.ADMINISTRATIVE if above & {"administrative", "audit"} else LegalBasis.CRIMINAL
 
 
-def compose(asked: Asked, folder: IdentityFolder, now: dt.datetime, *, draft: bool) -> SignedInquiry:
-    """The inquiry, signed with the folder's key; a draft may wait a day for its approval.
+def compose(
+    asked: Asked, folder: IdentityFolder, now: dt.datetime, *, draft: bool, preview: bool = False
+) -> SignedInquiry:
+    """The inquiry, signed with the folder's key; a draft may wait a day for its approval, a preview is never searched.
 
     Raises:
         InvalidInput: naming what is wrong with it.
@@ -128,6 +130,7 @@ def compose(asked: Asked, folder: IdentityFolder, now: dt.datetime, *, draft: bo
         query_commitment=query.commitment,
         case_number_commitment=case_number.commitment,
         authority_reference_commitment=reference,
+        preview=preview,
     )
     payload = inquiry.encode()
     Inquiry.parse(payload)  # what the broker would refuse is not signed

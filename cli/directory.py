@@ -15,11 +15,12 @@ from audit.cosignature import WitnessKey
 from audit.note import VerifierKey
 from cli.auditors import COMMANDS, recipients
 from cli.identity import identity
+from cli.lacking import lacking
 from comity import instants
 from comity.errors import ConfigError
 from identity import certificates, files, keys
 from identity.authority import Authority
-from identity.directory import LogKey
+from identity.directory import Directory, LogKey
 from identity.pseudonym_key import MAX_FILE_BYTES, SealedPseudonymKey
 from identity.publish import sign_directory
 
@@ -69,6 +70,8 @@ def directory(
     --ca us-ca-port-alder-pd=pa/ca.pem --policy-key us-ca-port-alder-pd=pa/policy.pub --log pa/log.vkey
     --out directory.json
 
+    What it does not pin yet, and packs that do not fit its words, are told on standard error.
+
     Exit codes: 0 signed, 1 refused: what is wrong is named, 2 wrong usage.
     """
     try:
@@ -82,8 +85,9 @@ def directory(
     policy: dict[str, list[ec.EllipticCurvePublicKey]] = {}
     for agency, path in _pairs("--policy-key", policy_keys):
         policy.setdefault(agency, []).append(_public_key(path))
+    top = Authority.load(authority)
     signed = sign_directory(
-        Authority.load(authority),
+        top,
         version=version,
         issued_at=instants.now(),
         federation=data,
@@ -99,6 +103,8 @@ def directory(
     )
     files.replace(out, signed, mode=files.PUBLIC)
     click.echo(f"{out}: version {version}, {len(pinned)} agencies, {len(logs)} logs. Copy it to every participant.")
+    for sentence in lacking(Directory.parse(signed, top.certificate), tables.parent / "packs"):
+        click.echo(f"note: {sentence}", err=True)
 
 
 @identity.command(name="policy-key")

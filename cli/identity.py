@@ -66,7 +66,10 @@ def ca(folder: Path, trust_domain: str, name: str) -> None:
     made = Authority.create(folder, trust_domain, at=_now(), name=name)
     click.echo(f"authority   {made.trust_domain}")
     click.echo(f"fingerprint {certificates.fingerprint(certificates.der(made.certificate))}")
-    click.echo(f"Give {folder / 'ca.pem'} to the federation's operator. The key never leaves this folder.")
+    click.echo(
+        f"Give {folder / 'ca.pem'} to the federation's operator, or, as the federation's own, to every participant. "
+        "The key never leaves this folder."
+    )
 
 
 @identity.command()

@@ -12,6 +12,7 @@ from cli.asking import DEFAULT_AREA_DAYS, DEFAULT_DAYS, asked_for, default_days,
 from cli.calling import Caller, broker_address
 from cli.checked import Reading, exit_code
 from cli.compose import Asked, SignedInquiry, compose, legal_basis_of, read_draft, write_draft
+from cli.known import require_agency, require_node, require_person, require_purpose
 from cli.shown import JsonLines, Shown, Tables, console, decision_json, write_json
 from cli.words import plain
 from comity import instants
@@ -80,13 +81,15 @@ def search(
     if identity is None:
         raise click.UsageError("name your identity folder with --identity or in COMITY_IDENTITY")
     folder = IdentityFolder.load(identity)
+    require_person(folder)
     directory = folder.directory()
     if send is not None:
         if plate is not None:
             raise click.UsageError("a drafted inquiry already says what it asks for")
         signed = read_draft(send)
     else:
-        signed = compose(_asked(plate, options, directory), folder, instants.now(), draft=draft is not None)
+        asked, drafted = _asked(plate, options, directory), draft is not None
+        signed = compose(asked, folder, instants.now(), draft=drafted, preview=preview and not drafted)
     if draft is not None:
         write_draft(draft, signed)
         click.echo(f"Drafted {signed.inquiry.inquiry_id} in {draft}. Next: a supervisor runs comity approve {draft}")
@@ -157,9 +160,11 @@ def _asked(plate: str | None, options: dict[str, object], directory: Directory) 
     federation = directory.federation
     nodes = options["nodes"]
     assert isinstance(nodes, tuple)
-    unknown = [n for n in nodes if n not in federation.nodes]
-    if unknown:
-        raise click.UsageError(f"no node {unknown[0]!r} in the directory; it has {', '.join(sorted(federation.nodes))}")
+    for node in nodes:
+        require_node(node, federation.nodes)
+    require_purpose(given["purpose"], federation)
+    if given.get("beneficiary"):
+        require_agency(given["beneficiary"], federation)
     begin, end = _window(options.get("days"), given.get("from_"), given.get("to"), default_days(act))
     authority, reference = _authority(given.get("authority"))
     basis = given.get("legal_basis")

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cli.checked import Checked
-from cli.words import ADVICE, COLOURS, NAMES, last_line, only_for, sentence
+from cli.words import ADVICE, COLOURS, NAMES, advice, last_line, only_for, sentence
 from comity.decision import Redaction
 from comity.federation import Federation
 from comity.inquiry import Inquiry
@@ -97,6 +97,8 @@ class Tables:
         if any(c.detections for c in outcomes):
             self._console.print(self._detections(outcomes))
             self._console.print(ADVICE, style="italic")
+            for line in advice(outcomes):
+                self._console.print(line, style="italic")
             self._console.print(only_for(released_to(self._inquiry)), style="italic")
         colour = "green" if tally.complete else "yellow"
         self._console.print(Text(last_line(outcomes, tally, self._federation), style=f"bold {colour}"))
@@ -212,6 +214,8 @@ def outcome_json(c: Checked) -> dict[str, Any]:
         out |= {"reason_code": o.reason_code, "reason": o.reason}
     if o.obligations is not None:
         out["obligations"] = obligations_json(o.obligations)
+    if o.advice:
+        out["advice"] = [{"rule": r.rule, "basis": r.basis} for r in o.advice]
     if o.role:
         out |= {"role": o.role, "agency": o.agency}
     if o.last_attached_at is not None:

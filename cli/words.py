@@ -16,6 +16,7 @@ from comity.v1 import decision_pb2
 NO_RECORD = "No record"
 MOST_CHARACTERS = 1_000  # of one sentence
 MOST_READ = 10_000
+MOST_ADVICE = 20  # lines
 LAST_LETTER = "\u017f"  # of Latin Extended-A
 NO_INK = "\u2800\ufffc"
 ADVICE = "Verify before you act: check plate, issuing state and image yourself. A detection alone proves nothing."
@@ -80,6 +81,17 @@ def only_for(agencies: Sequence[str]) -> str:
     """Whom detections were released to, the requester first, and what is to be done for another agency."""
     whom = " on behalf of ".join(agencies)
     return f"Released to {whom} and to nobody else: to pass it on, search again with --for, so that every node decides."
+
+
+def advice(outcomes: Sequence[Checked]) -> list[str]:
+    """What rules of the nodes that found something have to say to whoever reads it, each rule once."""
+    told: dict[tuple[str, str], list[str]] = {}
+    for c in outcomes:
+        for rule in c.outcome.advice if c.detections else ():
+            told.setdefault((rule.rule, rule.basis), []).append(c.node)
+    return [
+        plain(f"{rule}, at {', '.join(nodes)}: {basis}") for (rule, basis), nodes in list(told.items())[:MOST_ADVICE]
+    ]
 
 
 _LEFT_OUT: dict[int, str] = {

@@ -231,7 +231,9 @@ def _role(certificate: x509.Certificate, name: SpiffeId, directory: Directory) -
     titles = certificate.subject.get_attributes_for_oid(NameOID.TITLE)
     if name.kind == PERSON:
         if len(titles) != 1 or not directory.is_leaf_role(str(titles[0].value)):
-            raise NotAuthentic("the certificate does not name one registered role", reason="WRONG_ROLE")
+            right = [r for r in directory.federation.roles if directory.is_leaf_role(r)]
+            words = f"the certificate does not name one registered role; right is {', '.join(right[:20])}"
+            raise NotAuthentic(words, reason="WRONG_ROLE")
         return str(titles[0].value)
     if titles:
         raise NotAuthentic(f"a {name.kind} has no role", reason="WRONG_ROLE")

@@ -24,10 +24,13 @@ from comity.plate import Plate
 from identity.folder import IdentityFolder
 from identity.state_folder import make_config
 from node import counters
+from node.config import NodeConfig
 from node.copy_command import copy, make_store
+from node.holds import FOLDER as HOLDS_FOLDER
 from node.holds import HOLD, PRESERVATION, PRESERVATION_DAYS, Holds
 from node.ingest_commands import ingest, replay
-from node.retention import newest_ms
+from node.reasons import surface_lines
+from node.retention import known_ms
 from node.store.choose import DEFAULT, StoreAt
 from node.store.held import FILE as HELD_FILE
 from node.store.held import Held, Scope
@@ -158,7 +161,9 @@ def status(state: Path, as_json: bool) -> None:
     for key, value in values.items():
         click.echo(f"{key:<12} {value}")
     for surface, counts in ingest.items():
-        click.echo(f"  by {surface}: " + ", ".join(f"{n} {name}" for name, n in counts.items()))
+        click.echo("\n".join(surface_lines(surface, counts)))
+    if any(counts.get("rejected") for counts in ingest.values()):
+        click.echo(f"  rejected records are in {state / 'set-aside'}; once put right: comity node replay {state}")
     for part in found.parts:
         times = " to ".join(instants.to_text(t) for t in (part.oldest, part.newest) if t)
         click.echo(f"  {part.name:<16} {part.state:<9} {part.rows:>10} rows {part.size_bytes:>12} bytes  {times}")
@@ -169,9 +174,10 @@ def status(state: Path, as_json: bool) -> None:
 @node.command()
 @click.argument("state", type=FOLDER)
 @click.option("--dry-run", is_flag=True, help="Only say what would go.")
-@click.option("--clock-checked", is_flag=True, help="The clock is right, though the log's newest entry is a day old.")
+@click.option("--clock-checked", is_flag=True, help="The clock is right, though the last purge was a day ago.")
+@click.option("--without-hold", "lost", multiple=True, help="A hold whose file is lost or not believed; repeatable.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-def purge(state: Path, dry_run: bool, clock_checked: bool, as_json: bool) -> None:
+def purge(state: Path, dry_run: bool, clock_checked: bool, lost: tuple[str, ...], as_json: bool) -> None:
     """Delete what is past its retention from STATE now, sealed parts included, and write the log's entry.
 
     A node that serves purges by itself, and has the log: stop it first, or use --dry-run, which always works.
@@ -189,8 +195,8 @@ def purge(state: Path, dry_run: bool, clock_checked: bool, as_json: bool) -> Non
         report = parts.retention(state, _never).rehearse(before, slack=dt.timedelta())
     else:
         with DecisionLog.open(state, clock=instants.now) as log:
-            known_ms = 0 if clock_checked else newest_ms(log)
-            report = parts.retention(state, recorder(log), known_ms).run(now, before, slack=dt.timedelta())
+            known = 0 if clock_checked else known_ms(state, log)
+            report = parts.retention(state, recorder(log), known).run(now, before, slack=dt.timedelta(), without=lost)
     parts.store.close()
     if as_json:
         gone = [
@@ -340,11 +346,10 @@ def _plain(value: object) -> str:
 
 
 def _holds(state: Path) -> Holds:
-    from node.app import Parts
-
-    parts = Parts.open(state)
-    parts.store.close()
-    return parts.holds
+    """The holds of STATE. The store is not opened: a court's order does not wait for a database's server."""
+    folder = IdentityFolder.load(state / NodeConfig.load(state).identity)
+    whose = {"node": folder.spiffe.id, "agency": folder.spiffe.trust_domain}
+    return Holds(state / HOLDS_FOLDER, directory=folder.directory(), **whose, clock=instants.now)
 
 
 def _never(draft: object) -> None:  # noqa: ARG001

@@ -46,6 +46,7 @@ class Answers:
             reason_code=found.reason_code,
             reason=found.reason,
             obligations=_bound_by(receipt),
+            advice=tuple(r.to_message() for r in receipt.decision.rules if r.advice and found.detections),
         )
         return self._sign(outcome, receipt)
 

@@ -47,7 +47,7 @@ from node.kept import Kept
 from node.metrics import NodeMetrics
 from node.policy import OwnPolicy
 from node.quota import Quotas
-from node.retention import ClockGuard, Retention, newest_ms
+from node.retention import ClockGuard, Retention, known_ms
 from node.rpc.ingest_service import IngestService
 from node.search import Search
 from node.store.choose import StoreAt
@@ -176,6 +176,7 @@ class NodeProgram:
             clock=instants.now,
             new_id=_new_id,
             say_hello=self._say_hello,
+            mobile_cameras=p.config.mobile,
         )
         self._witnessing = Witnessing(
             state,
@@ -197,7 +198,7 @@ class NodeProgram:
             counters=p.counters,
             clock=instants.now,
         )
-        self._retention = p.retention(state, self._record, newest_ms(self._log))
+        self._retention = p.retention(state, self._record, known_ms(state, self._log))
         self._metrics = NodeMetrics(
             state,
             status=p.store.status,
@@ -319,9 +320,9 @@ class NodeProgram:
         while True:
             await asyncio.sleep(p.config.purge_every_s)
             now = instants.now()
-            kept_s = min(p.retention_s, self._policy.published.retention_s)
-            before = now - dt.timedelta(seconds=kept_s)
+            before = now - dt.timedelta(seconds=min(p.retention_s, self._policy.published.retention_s))
             try:
+                await asyncio.to_thread(self._retention.check_clock, now)  # pictures go by the same clock
                 await asyncio.to_thread(self._kept.purge, now)
                 await asyncio.to_thread(p.ingester.purge_set_aside, before)
                 await asyncio.to_thread(self._intake.purge, now, before)

@@ -26,6 +26,7 @@ FIRST_WAIT_S, LONGEST_WAIT_S = 0.2, 0.8
 REFUSED_WAIT_S = 10.0  # a broker that said no says so again until somebody mends it
 WELCOME_WITHIN_S = 10.0
 SHOW_EVERY_S = 1.0
+MOST_IN_MESSAGE = 16  # items
 MOST_AT_ONCE = 64
 MOST_WAITING = 1024
 MOST_WORK_BYTES = 256 * 1024  # an inquiry with all its signatures and its receipt is about 150 kB at most
@@ -67,6 +68,37 @@ class Attachment:
     witnessing: Exchange | None = None
 
 
+class Requests:
+    """What goes out on one stream: the hello, then what is put into the queue, up to 16 items a message; None ends it.
+
+    An iterator and no generator: gRPC drops it half-way when a call fails, and the event loop would then close a
+    generator in a task of its own, which fails while the generator still runs.
+    """
+
+    def __init__(self, hello: Callable[[], pb2.Hello], outgoing: asyncio.Queue[pb2.NodeItem | None]) -> None:
+        self._hello: Callable[[], pb2.Hello] | None = hello
+        self._outgoing = outgoing
+        self._ended = False
+
+    def __aiter__(self) -> AsyncIterator[pb2.AttachRequest]:
+        return self
+
+    async def __anext__(self) -> pb2.AttachRequest:
+        if self._hello is not None:
+            hello, self._hello = self._hello, None
+            return pb2.AttachRequest(items=[pb2.NodeItem(hello=hello())])
+        items: list[pb2.NodeItem] = []
+        while not self._ended and len(items) < MOST_IN_MESSAGE and not (items and self._outgoing.empty()):
+            item = await self._outgoing.get()
+            if item is None:
+                self._ended = True
+            else:
+                items.append(item)
+        if not items:
+            raise StopAsyncIteration
+        return pb2.AttachRequest(items=items)
+
+
 class Attached:
     """One broker process that this node is attached to, or tries to be."""
 
@@ -91,7 +123,7 @@ class Attached:
                 await self._attach()
             except grpc.aio.AioRpcError as error:
                 refused = error.code() not in _PASSING
-                logger.warning("not attached", broker=self.address, code=error.code().name)
+                logger.warning("not attached", broker=self.address, code=error.code().name, why=why(error))
             except Exception as error:  # whatever it was, a node that gives up is a node that is gone
                 logger.error("not attached", broker=self.address, kind=type(error).__name__)
             wait_s = FIRST_WAIT_S if self.welcomed.is_set() else min(LONGEST_WAIT_S, wait_s * 2)
@@ -117,7 +149,7 @@ class Attached:
         self._outgoing = asyncio.Queue()
         witnessing, witness = self._attachment.witnessing, _witness(self._outgoing)
         async with grpc.aio.secure_channel(self.address, self._attachment.credentials, OPTIONS) as channel:
-            call = pb2_grpc.NodeLinkServiceStub(channel).Attach(self._requests())
+            call = pb2_grpc.NodeLinkServiceStub(channel).Attach(Requests(self._attachment.hello, self._outgoing))
             silent = asyncio.get_running_loop().call_later(WELCOME_WITHIN_S, call.cancel)
             broker = ""
             try:
@@ -140,20 +172,6 @@ class Attached:
                 silent.cancel()
                 if witnessing:
                     witnessing.detached(peer_of(broker), witness)
-
-    async def _requests(self) -> AsyncIterator[pb2.AttachRequest]:
-        yield pb2.AttachRequest(items=[pb2.NodeItem(hello=self._attachment.hello())])
-        outgoing = self._outgoing
-        while True:
-            item = await outgoing.get()
-            items = [] if item is None else [item]
-            while not outgoing.empty() and len(items) < 16 and item is not None:
-                item = outgoing.get_nowait()
-                items += [item] if item is not None else []
-            if items:
-                yield pb2.AttachRequest(items=items)
-            if item is None:
-                return
 
     def _take(self, item: pb2.BrokerItem, broker: str) -> None:
         match item.WhichOneof("item"):
@@ -245,6 +263,23 @@ class Attached:
             self._running.pop(work.inquiry_id, None)
         for item in chunks(signed):
             outgoing.put_nowait(item)
+
+
+_WHY = (
+    ("CERTIFICATE_VERIFY_FAILED", "its certificate does not prove that the federation's broker is at this address"),
+    ("Connection refused", "nothing listens there"),
+    ("Socket closed", "it closed at once: it may not accept our certificate, see comity identity show"),
+    ("recvmsg:Connection reset", "it closed at once: it may not accept our certificate, see comity identity show"),
+    ("Hostname Verification Check failed", "its certificate does not name this address"),
+    ("address lookup failed", "there is no host of that name"),
+    ("Method not found", "it takes no nodes: listen_nodes of broker.toml is meant"),
+)
+
+
+def why(error: grpc.aio.AioRpcError) -> str:
+    """What gRPC says of a failed connection, in words; of all else nothing, since it was the broker that said it."""
+    said = error.details() or ""
+    return next((words for sign, words in _WHY if sign in said), "")
 
 
 def _witness(outgoing: asyncio.Queue[pb2.NodeItem | None]) -> Send:

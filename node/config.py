@@ -11,6 +11,7 @@ from comity.errors import ConfigError
 FILE = "node.toml"
 MAX_BYTES = 64 * 1024
 
+NO_CAMERA = "none"
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 
@@ -35,6 +36,9 @@ class NodeConfig:
     retention_s: int = 0
     # Classes that are kept for less: "source:commercial=SECONDS" or "camera:ID=SECONDS".
     retention_rules: tuple[str, ...] = ()
+    # Cameras that are mobile, for rules that rest on that; ["none"] if none is; empty: not stated, and what rests on it
+    # is refused.
+    mobile_cameras: tuple[str, ...] = ()
     # Pictures that come with reads are kept so long, in seconds, and never longer than the detections; 0: not at all.
     image_retention_s: int = 0
     # A folder whose files are read in and moved to its done/ or failed/; empty: none. Seconds between looks.
@@ -73,6 +77,9 @@ class NodeConfig:
             config.address(loaded.ingest, key=f"{path}: ingest")
         if loaded.webhook:
             config.address(loaded.webhook, key=f"{path}: webhook")
+        named = set(loaded.mobile_cameras)
+        if "" in named or (NO_CAMERA in named and len(named) > 1):
+            raise ConfigError(f"{path}: mobile_cameras must be cameras' names, or {NO_CAMERA} alone")
         if loaded.webhook_tokens and not loaded.webhook:
             raise ConfigError(f"{path}: webhook_tokens without webhook")
         if loaded.tiles_every_s < 0 or (loaded.tiles_every_s and not loaded.admin):
@@ -82,3 +89,8 @@ class NodeConfig:
         if loaded.image_retention_s < 0 or loaded.watch_every_s <= 0:
             raise ConfigError(f"{path}: image_retention_s must be 0 or more, watch_every_s more than 0")
         return loaded
+
+    @property
+    def mobile(self) -> frozenset[str] | None:
+        """The cameras that are mobile; None where it is not stated which are."""
+        return frozenset(self.mobile_cameras) - {NO_CAMERA} if self.mobile_cameras else None

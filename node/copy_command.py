@@ -78,7 +78,8 @@ def copy(state: Path, url: str, password_file: str, check: bool, as_json: bool) 
         return
     click.echo(f"{report.rows} detections are alike in {source.words} and {target.words}.")
     if not check:
-        click.echo(f'Next: store = "{url}" in {state / "node.toml"}, start the node, and delete the old store.')
+        lines = f'store = "{url}"' + (f' and store_password_file = "{secret}"' if password_file else "")
+        click.echo(f"Next: {lines} in {state / 'node.toml'}, start the node, and delete the old store.")
 
 
 def make_store(state: Path) -> int:

@@ -117,7 +117,9 @@ class Copying:
             return True
         if target.months():
             raise ConfigError(
-                f"{self._note.target} holds detections already: copying would mix them", reason="TARGET_NOT_EMPTY"
+                f"{self._note.target} holds detections already, and copying would mix them: name an empty one, or "
+                "compare with --check",
+                reason="TARGET_NOT_EMPTY",
             )
         self._save(self._note)
         return False

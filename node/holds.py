@@ -16,10 +16,11 @@ from __future__ import annotations
 import base64
 import contextlib
 import datetime as dt
+import fcntl
 import os
 import re
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ from identity.signing import Signer, verify_envelope
 from node.store.held import Scope
 
 FOLDER = "holds"
+LOCK_FILE = ".lock"
 HOLD_TYPE = "application/vnd.comity.hold.v1+json"
 HOLD, PRESERVATION = "hold", "preservation"
 PRESERVATION_DAYS = 14
@@ -145,18 +147,37 @@ class Holds:
         Raises:
             InvalidInput: NO_HOLD, DUPLICATE_SIGNER, or NOTHING_TO_APPROVE.
             NotAuthentic: WRONG_APPROVER: not two persons of this agency with a supervisor among them.
-            Unavailable, ConfigError: as `all`.
+            Unavailable, ConfigError: as `all` and `alone`.
         """
-        content, hold, now = self._load(hold_id)
-        if hold.state not in ("draft", "ending"):
-            raise InvalidInput(f"the hold is {hold.state}", reason="NOTHING_TO_APPROVE")
-        step = "add" if hold.state == "draft" else "end"
-        envelope = Envelope.parse(_unb64(content[step]["envelope"]), payload_type=HOLD_TYPE)
-        content[step] = _signed(signer.countersign(envelope), now)
-        return self._store(hold_id, content, now)
+        with self.alone():
+            content, hold, now = self._load(hold_id)
+            if hold.state not in ("draft", "ending"):
+                raise InvalidInput(f"the hold is {hold.state}", reason="NOTHING_TO_APPROVE")
+            step = "add" if hold.state == "draft" else "end"
+            envelope = Envelope.parse(_unb64(content[step]["envelope"]), payload_type=HOLD_TYPE)
+            content[step] = _signed(signer.countersign(envelope), now)
+            return self._store(hold_id, content, now)
 
-    def all(self) -> tuple[Hold, ...]:
-        """Every hold, the oldest first.
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Within the block no hold comes into force and none ends: what a purge has read of them stays true.
+
+        Raises:
+            ConfigError, Unavailable: the folder cannot be made, or its lock not be taken.
+        """
+        files.make_folder(self._folder)
+        try:
+            lock = os.open(self._folder / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError as e:
+            raise Unavailable(f"the holds cannot be locked: {e.strerror}", reason="HOLD_UNVERIFIED") from None
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(lock)
+
+    def all(self, *, without: Collection[str] = ()) -> tuple[Hold, ...]:
+        """Every hold, the oldest first; those in `without` only where they can be believed.
 
         Raises:
             Unavailable: HOLD_UNVERIFIED; one file, which is named, cannot be read or believed.
@@ -165,15 +186,19 @@ class Holds:
         paths = sorted(self._folder.glob("*.json")) if self._folder.exists() else []
         found = []
         for path in paths:
-            with _believing(path.stem):
-                data = files.read(path, max_bytes=MAX_FILE_BYTES, private=True)
-                found.append(self._read(orjson.loads(data), path.stem, now))
+            try:
+                with _believing(path.stem):
+                    data = files.read(path, max_bytes=MAX_FILE_BYTES, private=True)
+                    found.append(self._read(orjson.loads(data), path.stem, now))
+            except Unavailable:
+                if path.stem not in without:
+                    raise
         return tuple(sorted(found, key=lambda h: (h.issued_at, h.hold_id)))
 
     def _load(self, hold_id: str) -> tuple[dict[str, Any], Hold, dt.datetime]:
         now, path = self._clock(), self._path(hold_id)
         if not path.is_file():
-            raise InvalidInput("there is no such hold", reason="NO_HOLD")
+            raise InvalidInput("there is no such hold: comity node hold list shows them", reason="NO_HOLD")
         with _believing(hold_id):
             content: dict[str, Any] = orjson.loads(files.read(path, max_bytes=MAX_FILE_BYTES, private=True))
             return content, self._read(content, hold_id, now), now
@@ -185,7 +210,7 @@ class Holds:
 
     def _path(self, hold_id: str) -> Path:
         if not _ID.match(hold_id):
-            raise InvalidInput("that is no hold's id", reason="NO_HOLD")
+            raise InvalidInput("that is no hold's id: comity node hold list shows them", reason="NO_HOLD")
         return self._folder / f"{hold_id}.json"
 
     def _read(self, content: dict[str, Any], hold_id: str, now: dt.datetime) -> Hold:

@@ -73,11 +73,12 @@ class Tally:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replayed:
-    """Detections new and known, and how many records are still set aside."""
+    """Detections new and known, how many records are still set aside, and why: as counted when they were set aside."""
 
     accepted: int
     duplicates: int
     left: int
+    reasons: Mapping[str, int]
 
 
 class Taker(Protocol):
@@ -186,7 +187,8 @@ class Ingester:
         Raises:
             Unavailable: what was read in is, and replaying again is safe.
         """
-        accepted = duplicates = left = 0
+        accepted = duplicates = 0
+        left: Counter[str] = Counter()
         horizon = self._store.horizon()
         for day in self._set_aside.all(since):
             taken: set[str] = set()
@@ -198,11 +200,11 @@ class Ingester:
                 taken.update(id_ for id_, _ in good)
                 accepted += added.accepted
                 duplicates += added.duplicates
-                left += len(batch) - len(good)
+                left.update(aside.rejection.reason for aside in batch if aside.id not in taken)
             self._set_aside.drop(taken)
         if self._counters:
             self._counters.add(REPLAY, {"accepted": accepted, "duplicates": duplicates})
-        return Replayed(accepted=accepted, duplicates=duplicates, left=left)
+        return Replayed(accepted=accepted, duplicates=duplicates, left=left.total(), reasons=dict(left))
 
     def _again(self, aside: Aside, horizon: dt.datetime) -> list[Detection | Pictured] | None:
         """What the record holds now; None if it stays where it is."""

@@ -17,6 +17,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from comity.errors import InvalidInput
 from node.formats.interface import RecordFormat
 from node.ingest import Ingester, Tally
+from node.reasons import in_words
 from node.store.bulk import Load
 from node.store.interface import Added
 from node.store.sqlite import SqliteStore
@@ -115,6 +116,8 @@ def replay(state: Path, since: dt.datetime | None, as_json: bool) -> None:
         click.echo(orjson.dumps(asdict(done)))
     else:
         click.echo(f"{done.accepted} new, {done.duplicates} known, {done.left} still set aside")
+        if done.left:
+            click.echo(f"  {in_words(done.reasons)}")
     sys.exit(PARTLY if done.left else 0)
 
 
@@ -122,8 +125,7 @@ def _say(path: Path, tally: Tally, as_json: bool) -> None:
     if as_json:
         click.echo(orjson.dumps({"file": str(path), **asdict(tally)}))
         return
-    reasons = ", ".join(f"{n} {reason}" for reason, n in sorted(tally.reasons.items()))
     click.echo(
         f"{path.name}: {tally.accepted} new, {tally.duplicates} known, {tally.rejected} set aside, "
-        f"{tally.expired} past retention" + (f" ({reasons})" if reasons else "")
+        f"{tally.expired} past retention" + (f" ({in_words(tally.reasons)})" if tally.reasons else "")
     )

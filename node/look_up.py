@@ -13,12 +13,13 @@ from comity.inquiry import Disclosed, Inquiry
 from comity.outcome import Coverage
 from comity.purpose import Act
 from comity.query import AreaQuery, ConvoyQuery, PatternQuery, PlateQuery, Query
-from node.model import Found
+from node.model import ALL_CAMERAS, Cameras, Found
 from node.store.interface import DetectionStore
 
 MAX_DETECTIONS = 2_000  # an outcome of so many is about 250 kB
 MAX_SIGHTINGS = 500  # of a plate whose convoy is asked for
 MAX_GAPS = 5  # named in a reason
+LEFT_OUT = "policy releases nothing of some of this node's cameras to this search"
 MIN_COARSE_RADIUS_M = 1_000  # what a place rounded to 0.01 degree gives away too
 _MS = dt.timedelta(milliseconds=1)
 
@@ -61,16 +62,19 @@ def look_up(
     retention_s: int,
     agency: str,
     now: dt.datetime,
+    cameras: Cameras = ALL_CAMERAS,
 ) -> Found:
     """What may be released of what the store holds, newest first, at most 2,000.
 
-    More than that is never cut silently: the coverage begins after the newest one left out.
+    More than that is never cut silently: the coverage begins after the newest one left out. Neither are `cameras`:
+    where some are left out the outcome is a part, found or not.
 
     Raises:
         Withheld: the query itself names what the obligations do not let out; nothing was searched.
         Unavailable: the store cannot answer; never an empty result.
     """
     check_releasable(disclosed.query, obligations.redaction)
+    check_cameras(disclosed.query, cameras)
     coverage, code, reason = permitted_window(inquiry, obligations, retention_s, now)
     matches: list[Match] = []
     if coverage.begin < coverage.end:
@@ -95,8 +99,11 @@ def look_up(
         coverage = Coverage(begin=max(coverage.begin, first_left_out + _MS), end=coverage.end)
         code = "TOO_MANY"
         reason = f"more than {MAX_DETECTIONS} detections: ask for an earlier window to see the rest"
+    if cameras.some_left_out:
+        code, reason = code or "CAMERAS_LEFT_OUT", f"{reason}; {LEFT_OUT}" if reason else LEFT_OUT
     # Nothing outside what is said to have been searched is released.
-    released = [m for m in matches if coverage.begin <= m.detection.captured_at < coverage.end]
+    searched = [m for m in matches if coverage.begin <= m.detection.captured_at < coverage.end]
+    released = [m for m in searched if m.detection.camera in cameras]
     return Found(
         detections=tuple(redact(m, obligations.redaction, agency) for m in released),
         coverage=coverage,
@@ -121,6 +128,18 @@ def check_releasable(query: Query, redaction: Redaction) -> None:
         raise Withheld("policy does not release places to this search")
     if query.circle is None or query.circle.radius_m < MIN_COARSE_RADIUS_M:
         raise Withheld(f"policy releases rounded places only: ask for a circle of {MIN_COARSE_RADIUS_M} m or more")
+
+
+def check_cameras(query: Query, cameras: Cameras) -> None:
+    """Return if what fits `query` may be told without the cameras that are left out.
+
+    What travels with a plate is told from every camera that saw them together: it would tell of those as well.
+
+    Raises:
+        Withheld: it may not.
+    """
+    if isinstance(query, ConvoyQuery) and cameras.some_left_out:
+        raise Withheld(f"{LEFT_OUT}, and a convoy is told from all of them", reason="CAMERAS_LEFT_OUT")
 
 
 def _has_circle(query: Query) -> bool:

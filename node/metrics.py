@@ -13,11 +13,11 @@ from audit.log import DecisionLog
 from comity.errors import ComityError
 from comity.metrics import Labels, Metric, counter, exposition, gauge
 from node import counters
+from node.reasons import REASON, REFUSED
 from node.store.interface import StoreError
 from node.store.status import SET_ASIDE, StoreStatus
 
 COUNTED_EVERY_S = 300.0  # to count what a store holds, an index of every part is read
-REASON, REFUSED = "reason:", "refused:"
 
 
 @dataclass(slots=True)

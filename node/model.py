@@ -47,8 +47,27 @@ class Trusted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Cameras:
+    """The cameras whose detections may be released: those `named` alone, or all but them."""
+
+    named: frozenset[str]
+    alone: bool
+
+    @property
+    def some_left_out(self) -> bool:
+        """True unless every camera is among them."""
+        return self.alone or bool(self.named)
+
+    def __contains__(self, camera: str) -> bool:
+        return (camera in self.named) is self.alone
+
+
+ALL_CAMERAS = Cameras(named=frozenset(), alone=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OwnReceipt:
-    """Step 7 passed: inquiry and decision are durable in this node's own log."""
+    """Step 7 passed: inquiry and decision are durable in this node's own log. `cameras`: those it is about."""
 
     trusted: Trusted
     decision: Decision
@@ -56,6 +75,7 @@ class OwnReceipt:
     index: int
     leaf_hash: bytes
     checkpoint: bytes
+    cameras: Cameras = ALL_CAMERAS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,6 +18,7 @@ from policies.published import MAX_BUNDLE_BYTES, Published, open_published
 
 FILE = "policy.bundle.json"
 POLICY_CHANGED = "POLICY_CHANGED"
+NOT_YET_VALID = "BUNDLE_NOT_YET_VALID"
 
 
 class OwnPolicy:
@@ -28,6 +29,7 @@ class OwnPolicy:
         self._directory = directory
         self._node = node
         self._seen = published.data
+        self._refused: bytes | None = None
         self.published = published
 
     @classmethod
@@ -58,17 +60,28 @@ class OwnPolicy:
             data = b""
         if data == self._seen:
             return False
-        self._seen = data
         try:
-            new = open_published(data, self._directory, self._node, now)
-            if new.version < self.published.version:
-                raise PolicyError("older than the policy that is in force", reason="POLICY_OLDER")
+            new = self._opened(data, now)
         except (NotAuthentic, PolicyError, InvalidInput) as error:
-            await log.append([refused_entry(self._node, data, error.reason)])
+            if data != self._refused:
+                await log.append([refused_entry(self._node, data, error.reason)])
+                self._refused = data
+            if error.reason != NOT_YET_VALID:  # that one mends itself
+                self._seen = data
             return False
         await log.append([taken_up_entry(new)])
-        self.published = new
+        # only now: what could not be recorded is looked at again, or a stricter policy would never come into force
+        self._seen, self.published = data, new
         return True
+
+    def _opened(self, data: bytes, now: dt.datetime) -> Published:
+        old, new = self.published, open_published(data, self._directory, self._node, now)
+        if new.version < old.version:
+            raise PolicyError("older than the policy that is in force", reason="POLICY_OLDER")
+        if new.version == old.version and new.bundle_hash != old.bundle_hash:
+            # brokers refuse it, so under it this node would refuse whatever they permit
+            raise PolicyError("another policy of the version that is in force", reason="POLICY_OLDER")
+        return new
 
 
 def held_against(decision: Decision, trusted: Trusted) -> Decision:

@@ -15,6 +15,8 @@ import datetime as dt
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import structlog
+
 from audit.log import AlreadyRecorded, DecisionLog
 from comity.decision import Decision
 from comity.errors import ComityError, InvalidInput, LogBroken, NotAuthentic, Unavailable
@@ -24,6 +26,7 @@ from node.answer import Answers, OutcomeSigner
 from node.kept import Kept
 from node.look_up import Withheld, look_up
 from node.model import OwnReceipt, Signed, Trusted, Work
+from node.own_facts import decide_here
 from node.policy import POLICY_CHANGED, OwnPolicy, held_against
 from node.quota import Quotas, spent
 from node.record import record, record_outcome, record_rejection
@@ -33,12 +36,15 @@ from policies.decide import Decider
 from policies.published import with_expiry
 from policies.question import question_of
 
+logger = structlog.get_logger("search")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Search:
     """Everything that an answer needs; one for the life of the process.
 
-    `say_hello`: tells every broker the policy in force, when one has decided under another.
+    `say_hello`: tells every broker the policy in force, when one has decided under another. `mobile_cameras`: None
+    where it is not stated which ones are.
     """
 
     node: str
@@ -55,6 +61,7 @@ class Search:
     clock: Callable[[], dt.datetime]
     new_id: Callable[[], str]
     say_hello: Callable[[], None] = lambda: None
+    mobile_cameras: frozenset[str] | None = None
 
     async def run(self, work: Work, broker: str) -> Signed:
         """This node's one signed outcome of `work`, which `broker` (a SPIFFE ID) sent. Whatever is wrong becomes
@@ -100,14 +107,16 @@ class Search:
         return kept
 
     async def _decide_and_record(self, trusted: Trusted, broker: str, now: dt.datetime) -> OwnReceipt:
-        question = question_of(trusted.verified, now)
-        (decided,) = self.decider.decide(question, [(self.node, self.policy.in_force(now))])
+        question, policy = question_of(trusted.verified, now), self.policy.in_force(now)
+        decided, cameras = decide_here(self.decider, question, self.node, policy, self.mobile_cameras)
         decision = held_against(with_expiry(decided, self.policy.published), trusted)
         if decision.reason_code == POLICY_CHANGED:
             self.say_hello()
         if decision.permitted and decision.quotas:
             decision = await self._within_quotas(decision, trusted, now)
-        return await record(self.log, trusted, decision, broker=broker, directory_version=self.directory.version)
+        version = self.directory.version
+        receipt = await record(self.log, trusted, decision, broker=broker, directory_version=version)
+        return replace(receipt, cameras=cameras)
 
     async def _within_quotas(self, decision: Decision, trusted: Trusted, now: dt.datetime) -> Decision:
         agency = trusted.verified.requester.agency
@@ -130,10 +139,12 @@ class Search:
                 retention_s=self._retention_s,
                 agency=self.agency,
                 now=now,
+                cameras=receipt.cameras,
             )
         except Withheld as error:
             return answers.withheld(receipt, error.reason, str(error))
         except ComityError as error:
+            logger.warning("search failed", reason=error.reason)
             return answers.failed(error.reason, "the node's detections cannot be read", receipt)
         signed = answers.found(receipt, found)
         if found.oldest_at is None:

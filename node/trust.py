@@ -38,7 +38,7 @@ def trust(work: Work, directory: Directory, node: str, now: dt.datetime) -> Trus
     """The inquiry, proven to be its requester's and for this node, with a receipt of a pinned broker's log.
 
     Raises:
-        NotAuthentic, InvalidInput: as `verify_inquiry`; WRONG_INQUIRY, NOT_A_TARGET, BAD_RECEIPT.
+        NotAuthentic, InvalidInput: as `verify_inquiry`; WRONG_INQUIRY, NOT_A_TARGET, PREVIEW_ONLY, BAD_RECEIPT.
     """
     envelope, message = open_inquiry(work)
     verified = verify_inquiry(envelope, message.disclosures, directory, now)
@@ -47,6 +47,8 @@ def trust(work: Work, directory: Directory, node: str, now: dt.datetime) -> Trus
         raise NotAuthentic("the work is labelled as another inquiry", reason="WRONG_INQUIRY")
     if inquiry.targets and node not in inquiry.targets:
         raise NotAuthentic("the requester did not ask this node", reason="NOT_A_TARGET")
+    if inquiry.preview:
+        raise NotAuthentic("the requester asked what would be decided, and for no search", reason="PREVIEW_ONLY")
     entry = check_receipt(work.receipt, verified, directory, node)
     obligations = entry.get("obligations")
     if not isinstance(obligations, dict):

@@ -76,7 +76,7 @@ class Watch:
                 try:
                     self._ingester.ingest_file(path, surface=WATCH)
                 except (InvalidInput, NotYet) as error:
-                    self._move(path, FAILED, reason=error.reason)
+                    self._move(path, FAILED, reason=error.reason, what=str(error))
                     failed += 1
                 except Unavailable as error:
                     logger.warning("file left where it is", reason=error.reason)
@@ -135,14 +135,14 @@ class Watch:
         ready.sort(key=lambda item: (item[1][1], item[0]))
         return [(self._folder / name, state) for name, state in ready[:FILES_AT_ONCE]]
 
-    def _move(self, path: Path, into: str, *, reason: str = "") -> None:
+    def _move(self, path: Path, into: str, *, reason: str = "", what: str = "") -> None:
         """Renamed, never copied; a name that is taken gets a number. The reason is there before the file is."""
         target, number = self._folder / into / path.name, 0
         while target.exists() or target.is_symlink():
             number += 1
             target = self._folder / into / f"{number}-{path.name}"
         if reason:
-            text = orjson.dumps({"reason": reason, "at": to_text(self._clock())})
+            text = orjson.dumps({"reason": reason, "at": to_text(self._clock())} | ({"what": what} if what else {}))
             note = target.with_name(target.name + REASON_SUFFIX)
             descriptor = os.open(note, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             with os.fdopen(descriptor, "wb") as file:

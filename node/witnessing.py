@@ -12,6 +12,7 @@ from audit.exchange import Exchange, Passing
 from audit.live import LiveHashes
 from audit.log import DecisionLog
 from audit.note import VerifierKey
+from audit.pinned import tell_if_not_pinned
 from audit.tile_http import LiveTiles
 from audit.witness import Clock, PinnedLog, Witness
 from audit.witnessed import OwnHeads
@@ -36,6 +37,7 @@ class Witnessing:
         clock: Clock,
         seconds: Callable[[], float],
     ) -> None:
+        tell_if_not_pinned(directory, log.vkey)
         self._hashes = LiveHashes(state)
         self.own = OwnHeads(
             vkey=log.vkey,

@@ -12,6 +12,7 @@ from typing import Any
 
 import grpc
 import structlog
+from google.protobuf.message import DecodeError
 
 from audit.entry import Draft
 from audit.exchange import Exchange
@@ -25,7 +26,8 @@ from broker.record import outcome_drafts
 from broker.rpc.outbox import Outbox
 from broker.rpc.peer import peer_of
 from comity.errors import ComityError, Exhausted, InvalidInput, NotAuthentic, PolicyError
-from comity.outcome import BROKER_ONLY, KIND_FROM_WIRE, Coverage
+from comity.outcome import BROKER_ONLY, KIND_FROM_WIRE, Coverage, OutcomeKind
+from comity.v1 import envelope_pb2, outcome_pb2
 from comity.v1 import node_link_service_pb2 as pb2
 from comity.v1 import node_link_service_pb2_grpc as pb2_grpc
 from identity.directory import Directory
@@ -322,12 +324,13 @@ class _Parts:
     def answer(self, node: str, work: Work) -> Answer | Lost:
         """The whole. The signature is the node's to make and the client's and auditors' to verify.
 
-        What the log could not take is refused here: one node's nonsense shall not end a search of many.
+        What the log could not take is refused here: one node's nonsense shall not end a search of many. So is a
+        header that says anything else than the outcome: it is what the log records, and the outcome what is released.
         """
         h = self._header
         kind = KIND_FROM_WIRE.get(h.kind)
         bad = Lost(node, "BAD_ANSWER", "the node sent no valid outcome")
-        if kind is None or kind in BROKER_ONLY or len(h.payload_hash) != 32 or len(h.policy_digest) > 64:
+        if kind is None or kind in BROKER_ONLY or len(h.policy_digest) > 64 or not _says(h, kind, self._data):
             return bad
         receipt = PeerReceipt(
             origin=h.receipt.origin,
@@ -349,6 +352,26 @@ class _Parts:
             return replace(answer, drafts=tuple(outcome_drafts(work.inquiry_id, work.inquiry_hash, answer)))
         except InvalidInput:
             return bad
+
+
+def _says(header: pb2.OutcomeHeader, kind: OutcomeKind, wire: bytearray) -> bool:
+    """True if the signed outcome in `wire` is of that kind, count, coverage, policy and hash."""
+    try:
+        envelope = envelope_pb2.Envelope.FromString(bytes(wire))
+        outcome = outcome_pb2.Outcome.FromString(envelope.payload)
+    except DecodeError:
+        return False
+    if hashlib.sha256(envelope.payload).digest() != header.payload_hash:
+        return False
+    result = getattr(outcome, kind.value)
+    covers = hasattr(result, "coverage") and result.HasField("coverage")
+    return (
+        outcome.WhichOneof("result") == kind.value
+        and outcome.policy_digest == header.policy_digest
+        and len(getattr(result, "detections", ())) == header.count
+        and covers == header.HasField("coverage")
+        and (not covers or result.coverage == header.coverage)
+    )
 
 
 async def _first(requests: AsyncIterator[pb2.AttachRequest]) -> pb2.AttachRequest:

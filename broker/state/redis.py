@@ -15,7 +15,8 @@ import datetime as dt
 import hashlib
 import re
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -43,9 +44,10 @@ DEADLINE_S = 1.5  # all of one operation, its one retry included: a server that 
 CONNECTIONS = 32
 LISTEN_S = 30.0  # for one message of a channel; then it is looked whether the connection still stands
 PREFIX = "comity"
+MOST_CAUSES = 8
 
 # A query wins over every setting made here: `?ssl_cert_reqs=none` would switch off TLS's check of the server.
-_QUERY_KEYS = frozenset({"ssl_ca_certs", "ssl_certfile", "ssl_keyfile"})
+TLS_OPTIONS = frozenset({"ssl_ca_certs", "ssl_certfile", "ssl_keyfile"})
 _DATABASE = re.compile(r"(/\d{0,4})?\Z")
 
 # ARGV[1] is a token made for the call; every script returns it first.
@@ -126,7 +128,7 @@ class SharedRedis:
         try:
             parts = urlsplit(url)
             plain = parts.scheme == "unix" or _DATABASE.match(parts.path)  # the client takes `/one` for database 0
-            if plain and set(parse_qs(parts.query, keep_blank_values=True)) <= _QUERY_KEYS:
+            if plain and set(parse_qs(parts.query, keep_blank_values=True)) <= TLS_OPTIONS:
                 pool = BlockingConnectionPool.from_url(
                     url,
                     timeout=TIMEOUT_S,
@@ -141,7 +143,8 @@ class SharedRedis:
             pass  # its text repeats a part of the address
         if pool is None:
             raise ConfigError(
-                "the address of the shared state is not redis://, rediss:// or unix:// without options",
+                "redis_url in broker.toml must be redis://, rediss:// or unix://, with no options but those of TLS: "
+                f"{', '.join(sorted(TLS_OPTIONS))}",
                 reason="BAD_REDIS_URL",
             )
         return cls(Redis.from_pool(pool))
@@ -175,10 +178,19 @@ class SharedRedis:
             ConfigError: REDIS_EVICTS: an evicted claim is a replay let through.
             Unavailable: no answer, or a server that does not take writes.
         """
-        info = await self.run(_CHECK, (f"{PREFIX}:check",))
+        info, what = None, ""
+        try:
+            info = await self.run(_CHECK, (f"{PREFIX}:check",))
+        except Unavailable as error:
+            what = str(error)
+        if what:
+            raise Unavailable(f"{what}: look at redis_url in broker.toml and at that server", reason=UNAVAILABLE)
         policies = [line[17:].strip() for line in str(info).splitlines() if line.startswith("maxmemory_policy:")]
         if policies != ["noeviction"]:
-            raise ConfigError("the shared state may drop keys: set maxmemory-policy noeviction", reason="REDIS_EVICTS")
+            raise ConfigError(
+                "the shared state may drop keys: set maxmemory-policy noeviction at the server that redis_url names",
+                reason="REDIS_EVICTS",
+            )
 
     @asynccontextmanager
     async def listening(self, channel: str) -> AsyncIterator[Callable[[], Awaitable[str | None]]]:
@@ -331,7 +343,23 @@ _WORDS: tuple[tuple[type[BaseException], str], ...] = (
 
 
 def _words(error: BaseException) -> str:
+    for cause in _causes(error):
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return "shows a certificate that does not prove who it is: ssl_ca_certs names its authority"
+        if isinstance(cause, ssl.SSLError):
+            return "cannot be spoken to in TLS"
+        if isinstance(cause, FileNotFoundError):
+            return "cannot be reached: a file that its address names is not there"
     return next((words for kind, words in _WORDS if isinstance(error, kind)), "gave an answer that makes no sense")
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """The client wraps what the connection met."""
+    for _ in range(MOST_CAUSES):
+        if error is None:
+            return
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def _hashed(value: bytes) -> str:

@@ -118,7 +118,11 @@ def down(root: Path | None) -> None:
 
     Exit codes: 0 nothing runs any more; 1 there is no federation; 2 wrong usage.
     """
-    stop_all(*_programs(_existing(root)))
+    layout = _existing(root)
+    broker, nodes = _programs(layout)
+    running = sum(p.pid is not None for p in (broker, *nodes))
+    stop_all(broker, nodes)
+    click.echo(f"{running} programs stopped; {layout.root} stays: comity demo up --dir {layout.root} starts it again")
 
 
 def _up(root: Path, reads: int, out: Console) -> Layout:

@@ -17,6 +17,10 @@ from node.formats.csv import COLUMNS, Csv
 from node.formats.interface import Decode, Record
 
 ROWS_AT_ONCE = 1_000
+MAX_CELL_BYTES = 4_096
+# Of one column of a row group, before it is decompressed; rows of a thousand bytes each, a million of them, are less.
+MAX_COLUMN_BYTES = 1024 * 1024 * 1024
+_UNREADABLE = "?"  # in place of a value that no Python type holds: no column takes it
 _NAMES = frozenset(name for names in COLUMNS.values() for name in names)
 
 Rows = Iterable[Mapping[str, Any]]
@@ -33,6 +37,7 @@ class Parquet:
         """
         file = _file(stream)
         names = [name for name in file.schema_arrow.names if name.strip().lower() in _NAMES]
+        _check_size(file, names)
         return opened(names, lambda wanted: _rows(file, wanted))
 
     def open_batch(self, records: Sequence[bytes]) -> Decode:
@@ -96,7 +101,10 @@ def _file(stream: BinaryIO) -> Any:
     except ImportError:
         raise NotYet("Parquet needs pyarrow: pip install 'comity[parquet]'", reason="NO_PARQUET") from None
     try:
-        return parquet.ParquetFile(stream, pre_buffer=False, page_checksum_verification=True)
+        names = [column.name for column in parquet.read_schema(stream) if _is_text(column.type)]
+        stream.seek(0)
+        # Texts stay in their dictionary until their lengths are known.
+        return parquet.ParquetFile(stream, read_dictionary=names, pre_buffer=False, page_checksum_verification=True)
     except (ArrowException, OSError, ValueError):
         raise InvalidInput("the file is not Parquet", reason="BAD_HEADER") from None
 
@@ -106,9 +114,58 @@ def _rows(file: Any, names: Sequence[str]) -> Iterator[Mapping[str, Any]]:
 
     try:
         for batch in file.iter_batches(batch_size=ROWS_AT_ONCE, columns=list(names)):
-            yield from batch.cast(_readable(batch.schema), safe=False).to_pylist()
+            columns = [_values(column) for column in batch.cast(_readable(batch.schema), safe=False).columns]
+            for row in zip(*columns, strict=True):
+                yield dict(zip(batch.schema.names, row, strict=True))
     except (ArrowException, OSError, ValueError):
         raise InvalidInput("the file is damaged: what came before is read in", reason="CANNOT_READ") from None
+
+
+def _values(column: Any) -> list[Any]:
+    """The column's values; one that a date or a duration of Python cannot hold costs its row, and not the file."""
+    from pyarrow import compute, types
+
+    if types.is_nested(column.type):
+        return [_UNREADABLE] * len(column)
+    texts = column.dictionary if hasattr(column, "dictionary") else column
+    if _is_text(texts.type) and (compute.max(compute.binary_length(texts)).as_py() or 0) > MAX_CELL_BYTES:
+        # A dictionary of one long text makes gigabytes out of a file of a few bytes.
+        raise InvalidInput(f"a cell of the file has more than {MAX_CELL_BYTES} bytes", reason="FILE_TOO_LARGE")
+    try:
+        return list(column.to_pylist())
+    except (OverflowError, ValueError):
+        return [_value(item) for item in column]
+
+
+def _value(item: Any) -> Any:
+    try:
+        return item.as_py()
+    except (OverflowError, ValueError):
+        return _UNREADABLE
+
+
+def _is_text(type_: Any) -> bool:
+    from pyarrow import types
+
+    return bool(
+        types.is_string(type_) or types.is_large_string(type_) or types.is_binary(type_) or types.is_large_binary(type_)
+    )
+
+
+def _check_size(file: Any, names: Sequence[str]) -> None:
+    """Return if what the file says of its columns is no more than memory takes.
+
+    Raises:
+        InvalidInput: FILE_TOO_LARGE.
+    """
+    for g in range(file.metadata.num_row_groups):
+        group = file.metadata.row_group(g)
+        for c in range(group.num_columns):
+            column = group.column(c)
+            if column.path_in_schema.partition(".")[0] in names and column.total_uncompressed_size > MAX_COLUMN_BYTES:
+                raise InvalidInput(
+                    "a column of the file is too large: write smaller row groups", reason="FILE_TOO_LARGE"
+                )
 
 
 def _readable(schema: Any) -> Any:

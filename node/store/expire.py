@@ -18,6 +18,7 @@ from node.store.segment import Segment, SegmentGone, faults
 from node.store.shelf import Shelf, View
 
 RETENTION = "retention"
+REMEMBERED_EVERY_MS = 600_000  # where nothing goes, which may be asked for every few seconds
 DELETED_AT_ONCE = 2_000  # rows of one transaction, so that ingest waits no longer than that takes
 _COUNT = "SELECT count(*), min(d.captured_at), max(d.captured_at), max(d.rowid) FROM det d WHERE "
 _COUNT_SEALED = "SELECT count(*), min(d.captured_at), max(d.captured_at), 0 FROM det d WHERE "
@@ -84,9 +85,11 @@ class Expiry:
         Raises:
             StoreError: some of it may still be there; doing it again is safe.
         """
+        # Even if nothing goes: reads that came too late were not kept, and a longer retention must not hide that.
+        if self.going or self.cuts.before_ms - self._shelf.view().manifest.purged_ms >= REMEMBERED_EVERY_MS:
+            self._remember()
         if not self.going:
             return Purged(rows=0, oldest=None, newest=None)
-        self._remember()
         whole = {g.name for g in self.going if g.whole}
         if whole:
             self._shelf.exchange(whole, ())

@@ -80,8 +80,10 @@ class Held:
             connection.execute("COMMIT")
             return connection.total_changes - before
 
-    def release(self, in_force: Iterable[str]) -> int:
-        """How many rows went whose holds are none of `in_force`; deleted bytes are overwritten in the file.
+    def release(self, over: Iterable[str]) -> int:
+        """How many rows of the holds in `over` went; deleted bytes are overwritten in the file.
+
+        Those of a hold that nobody knows any more stay: it may be lost, and not over.
 
         Raises:
             StoreError: they may still be there.
@@ -89,9 +91,9 @@ class Held:
         if not self._path.exists():
             return 0
         with self._open() as connection:
-            connection.execute("CREATE TEMP TABLE stays(hold TEXT PRIMARY KEY)")
-            connection.executemany("INSERT INTO stays VALUES (?)", [(h,) for h in in_force])
-            gone = connection.execute("DELETE FROM held WHERE hold NOT IN (SELECT hold FROM stays)").rowcount
+            connection.execute("CREATE TEMP TABLE goes(hold TEXT PRIMARY KEY)")
+            connection.executemany("INSERT INTO goes VALUES (?)", [(h,) for h in over])
+            gone = connection.execute("DELETE FROM held WHERE hold IN (SELECT hold FROM goes)").rowcount
             if gone:
                 connection.executescript("PRAGMA incremental_vacuum")
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()

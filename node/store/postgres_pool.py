@@ -231,6 +231,26 @@ _REASONS = {
 }
 
 
+# Of a connection that was never made the driver gives no code, only what it or the server wrote. Of that nothing goes
+# on but which of these it is; a server that speaks another language is met with the last words.
+_UNCONNECTED = (
+    ("password authentication failed", "the server does not accept the password or the user"),
+    ("no password supplied", "the server asks for a password: store_password_file, or PGPASSWORD"),
+    ("no pg_hba.conf entry", "the server lets this user or address not in (pg_hba.conf)"),
+    ("certificate verify failed", "the server's certificate does not prove who it is (sslrootcert)"),
+    ("does not support ssl", "the server takes no TLS"),
+    ("could not translate host name", "there is no host of that name"),
+    ("connection refused", "nothing listens at that address"),
+    ("timeout expired", "the server did not answer in time"),
+    ("does not exist", "there is no such database or user on the server"),
+)
+
+
+def _unconnected(said: str) -> str:
+    said = said.lower()
+    return next((words for sign, words in _UNCONNECTED if sign in said), "the connection was lost or never made")
+
+
 @contextlib.contextmanager
 def faults() -> Iterator[None]:
     """The driver's errors as StoreError. Their texts may hold a row, and so a plate: only the code goes on."""
@@ -239,7 +259,7 @@ def faults() -> Iterator[None]:
     except psycopg.Error as e:
         name = e.sqlstate or type(e).__name__
         if e.sqlstate is None and isinstance(e, psycopg.OperationalError):
-            name += "; if its server runs, look at `store` in node.toml and at the server's own log"
+            name = f"{_unconnected(str(e))}; look at `store` in node.toml and at the server's own log"
         raise StoreError(f"the detection store failed: {name}", reason=_REASONS.get(e.sqlstate or "")) from None
     except OSError as e:
         raise StoreError(f"the detection store failed: {e.strerror}") from None

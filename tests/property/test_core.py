@@ -200,7 +200,7 @@ async def play(events: list[tuple[str, str]], absent: set[str], expires: bool) -
             for link in known.values():
                 link.lost("the end")
             await asyncio.sleep(0)
-    await asyncio.wait_for(collecting, 10)
+    await asyncio.wait_for(collecting, 120)
     assert not dispatch.outstanding
     assert not any(link.waits_for(scene.INQUIRY_ID) for link in links)
     return released, list(wires.values())

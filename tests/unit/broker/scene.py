@@ -18,10 +18,10 @@ from broker.ports import Quota, ReplayGuard
 from broker.search import Limits, Search
 from broker.state.inprocess import InProcessPresence, InProcessQuota, InProcessReplayGuard
 from comity.decision import Effect, Obligations, Pep
-from comity.envelope import INQUIRY_TYPE, Envelope
+from comity.envelope import INQUIRY_TYPE, OUTCOME_TYPE, Envelope, Signature
 from comity.federation import Federation
 from comity.inquiry import Disclosed, Inquiry
-from comity.outcome import Coverage, OutcomeKind
+from comity.outcome import Coverage, Outcome, OutcomeKind
 from comity.query import PlateQuery
 from comity.v1 import inquiry_pb2
 from identity.directory import Directory, LogKey
@@ -125,6 +125,21 @@ def answer(node: str, kind: OutcomeKind = OutcomeKind.NO_MATCH, **changes: Any) 
         "envelope": b"signed by " + node.encode(),
     }
     return Answer(**(content | changes))
+
+
+def envelope_of(kind: OutcomeKind, *, padding: int = 0, **changes: Any) -> tuple[bytes, bytes]:
+    """The wire of an outcome with a signature of no worth, and its payload's hash; `padding` bytes make it longer."""
+    content: dict[str, Any] = {
+        "inquiry_id": scene.INQUIRY_ID,
+        "inquiry_hash": b"h" * 32,
+        "node": "alder-1",
+        "decided_at": NOW,
+        "coverage": scene.COVERAGE,
+    }
+    payload = Outcome(kind=kind, **(content | changes)).encode()
+    signature = Signature(signature=b"s", chain=(b"x" * (padding + 1),))
+    envelope = Envelope(payload_type=OUTCOME_TYPE, payload=payload, signatures=(signature,))
+    return envelope.encode(), envelope.payload_hash
 
 
 @dataclass

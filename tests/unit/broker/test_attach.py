@@ -27,7 +27,7 @@ from comity.outcome import KIND_TO_WIRE, OutcomeKind
 from comity.v1 import node_link_service_pb2 as pb2
 from identity.signing import Signer
 from tests.unit.audit.growing import silent_exchange
-from tests.unit.broker.scene import PROCESS, Stage, published, receipt
+from tests.unit.broker.scene import PROCESS, Stage, envelope_of, published, receipt
 from tests.unit.comity import scene
 from tests.unit.comity.scene import NOW
 from tests.unit.identity.world import ALDER, name
@@ -72,11 +72,17 @@ def work(inquiry_id: str) -> Work:
     return Work(inquiry_id=inquiry_id, inquiry_hash=b"h" * 32, inquiry=b"w", receipt=permit, deadline_ms=1)
 
 
-def chunk(inquiry_id: str, data: bytes, *, last: bool = False, total: int = 0) -> pb2.NodeItem:
+WIRE, HASH = envelope_of(OutcomeKind.NO_MATCH)
+OTHER_WIRE, OTHER_HASH = envelope_of(OutcomeKind.NO_MATCH, inquiry_id=IDS[1])
+
+
+def chunk(
+    inquiry_id: str, data: bytes, *, last: bool = False, total: int = 0, payload_hash: bytes = HASH
+) -> pb2.NodeItem:
     header = pb2.OutcomeHeader(
         kind=KIND_TO_WIRE[OutcomeKind.NO_MATCH],
         coverage=scene.COVERAGE.to_message(),
-        payload_hash=b"p" * 32,
+        payload_hash=payload_hash,
         total_bytes=total,
     )
     piece = pb2.OutcomeChunk(inquiry_id=inquiry_id, header=header if total else None, data=data, last=last)
@@ -101,12 +107,12 @@ async def test_pieces_that_are_mixed_up_with_another_answer_s_are_put_together_a
         at._link.ask(work(inquiry_id), heard.append)
     await read(
         at,
-        chunk(IDS[0], b"on", total=4),
-        chunk(IDS[1], b"tw", total=4),
-        chunk(IDS[1], b"o!", last=True),
-        chunk(IDS[0], b"e!", last=True),
+        chunk(IDS[0], WIRE[:9], total=len(WIRE)),
+        chunk(IDS[1], OTHER_WIRE[:5], total=len(OTHER_WIRE), payload_hash=OTHER_HASH),
+        chunk(IDS[1], OTHER_WIRE[5:], last=True),
+        chunk(IDS[0], WIRE[9:], last=True),
     )
-    assert [a.envelope for a in heard if isinstance(a, Answer)] == [b"two!", b"one!"]
+    assert [a.envelope for a in heard if isinstance(a, Answer)] == [OTHER_WIRE, WIRE]
 
 
 PIECES = {

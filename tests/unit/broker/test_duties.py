@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
+
 import pytest
 
 from broker.links import Link
@@ -22,9 +24,10 @@ def rows(duty: str) -> str:
 
 
 async def decisions(stage: Stage, n: int = 1) -> list[Decision]:
-    async for release in stage.search.run(stage.call(stage.signed(**number(n), targets=NODES), seconds=0.5)):
-        if isinstance(release, Decided):
-            return list(release.decisions)
+    async with aclosing(stage.search.run(stage.call(stage.signed(**number(n), targets=NODES)))) as released:
+        async for release in released:
+            if isinstance(release, Decided):
+                return list(release.decisions)
     return []
 
 

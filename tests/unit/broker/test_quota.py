@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +43,11 @@ def number(n: int) -> dict[str, Any]:
 
 
 async def decisions(stage: Stage, n: int) -> dict[str, Decision]:
-    out = {}
-    async for release in stage.search.run(stage.call(stage.signed(**number(n)), seconds=0.5)):
-        if isinstance(release, Decided):
-            out = {d.node: d for d in release.decisions}
-    return out
+    async with aclosing(stage.search.run(stage.call(stage.signed(**number(n))))) as released:
+        async for release in released:
+            if isinstance(release, Decided):
+                return {d.node: d for d in release.decisions}
+    return {}
 
 
 async def test_the_third_search_of_a_day_is_refused_at_that_node_alone_and_says_which_rule(stage: Stage) -> None:

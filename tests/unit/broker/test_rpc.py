@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import AsyncGenerator
 from types import SimpleNamespace
 from typing import Any
@@ -18,14 +19,14 @@ from broker.rpc.node_link_service import MAX_ANSWER_BYTES, _Parts
 from broker.rpc.outbox import ITEMS_A_MESSAGE, MAX_WAITING, Outbox
 from broker.rpc.search_service import READ_WITHIN_S, SearchService, encode
 from comity import instants
-from comity.outcome import BROKER_ONLY, KIND_TO_WIRE, OutcomeKind, Tally
+from comity.outcome import BROKER_ONLY, KIND_TO_WIRE, Coverage, OutcomeKind, Tally
 from comity.status import ErrorInterceptor
 from comity.v1 import inquiry_pb2, search_service_pb2, search_service_pb2_grpc
 from comity.v1 import node_link_service_pb2 as pb2
 from node.attach import CHUNK_BYTES, chunks
 from node.model import Signed
 from tests.fakes import FakeLog, FixedClock
-from tests.unit.broker.scene import answer, receipt
+from tests.unit.broker.scene import answer, envelope_of, receipt
 from tests.unit.comity import scene
 from tests.unit.comity.scene import NOW
 
@@ -42,13 +43,16 @@ def work() -> Work:
     return Work(inquiry_id=scene.INQUIRY_ID, inquiry_hash=b"h" * 32, inquiry=b"w", receipt=permit, deadline_ms=1)
 
 
+WIRE, HASH = envelope_of(OutcomeKind.NO_MATCH, policy_digest="ab" * 32)
+
+
 def header(**changes: Any) -> pb2.OutcomeHeader:
     content: dict[str, Any] = {
         "kind": KIND_TO_WIRE[OutcomeKind.NO_MATCH],
         "coverage": WINDOW,
         "policy_digest": "ab" * 32,
-        "payload_hash": b"p" * 32,
-        "total_bytes": 4,
+        "payload_hash": HASH,
+        "total_bytes": len(WIRE),
     }
     return pb2.OutcomeHeader(**(content | changes))
 
@@ -64,7 +68,7 @@ def peer_receipt(**changes: Any) -> pb2.Receipt:
 
 
 def put_together(parts: _Parts) -> Answer | Lost:
-    assert parts.add(b"data", True)
+    assert parts.add(WIRE, True)
     return parts.answer("alder-1", work())
 
 
@@ -90,7 +94,7 @@ BAD_HEADERS: dict[str, dict[str, Any]] = {
     "no kind": {"kind": 0},
     "an unknown kind": {"kind": 10},
     "no hash": {"payload_hash": b""},
-    "a hash of 31 bytes": {"payload_hash": b"p" * 31},
+    "a hash of 31 bytes": {"payload_hash": HASH[:31]},
     "a coverage that ends before it begins": {"coverage": BACKWARDS},
     "an unset coverage": {"coverage": inquiry_pb2.Window()},
     "a policy digest of 65 characters": {"policy_digest": "a" * 65},
@@ -113,10 +117,39 @@ def test_an_answer_that_the_log_could_not_take_is_this_node_s_error_alone(change
     assert (found.node, found.reason_code) == ("alder-1", "BAD_ANSWER")
 
 
+SHORTER = Coverage(begin=NOW - scene.DAY, end=NOW)
+OTHER_WORDS: dict[str, tuple[bytes, bytes]] = {
+    "a match": envelope_of(OutcomeKind.MATCH, policy_digest="ab" * 32, detections=(scene.detection(),)),
+    "a refusal": envelope_of(OutcomeKind.REFUSED, policy_digest="ab" * 32, decision=scene.decision().to_message()),
+    "less of the window": envelope_of(OutcomeKind.NO_MATCH, policy_digest="ab" * 32, coverage=SHORTER),
+    "another policy": envelope_of(OutcomeKind.NO_MATCH, policy_digest="cd" * 32),
+    "no outcome": (b"data", hashlib.sha256(b"").digest()),
+    "another hash": (WIRE, b"p" * 32),
+}
+
+
+@pytest.mark.parametrize(("wire", "payload_hash"), OTHER_WORDS.values(), ids=OTHER_WORDS.keys())
+def test_an_answer_that_the_node_logs_otherwise_than_it_signs_is_not_released(wire: bytes, payload_hash: bytes) -> None:
+    parts = _Parts(header(payload_hash=payload_hash, total_bytes=len(wire)))
+    assert parts.add(wire, True)
+    found = parts.answer("alder-1", work())
+    assert isinstance(found, Lost)
+    assert found.reason_code == "BAD_ANSWER"
+
+
+def test_a_match_is_recorded_with_as_many_detections_as_it_releases() -> None:
+    wire, payload_hash = envelope_of(OutcomeKind.MATCH, policy_digest="ab" * 32, detections=(scene.detection(),) * 2)
+    kind = KIND_TO_WIRE[OutcomeKind.MATCH]
+    for count, right in ((1, False), (2, True), (3, False)):
+        parts = _Parts(header(kind=kind, count=count, payload_hash=payload_hash, total_bytes=len(wire)))
+        assert parts.add(wire, True)
+        assert isinstance(parts.answer("alder-1", work()), Answer) is right
+
+
 def test_a_good_answer_keeps_its_envelope_and_its_receipt() -> None:
     found = put_together(_Parts(header(receipt=peer_receipt())))
     assert isinstance(found, Answer)
-    assert (found.envelope, found.kind, found.coverage) == (b"data", OutcomeKind.NO_MATCH, scene.COVERAGE)
+    assert (found.envelope, found.kind, found.coverage) == (WIRE, OutcomeKind.NO_MATCH, scene.COVERAGE)
     assert found.receipt is not None
     assert found.receipt.checkpoint == CHECKPOINT
     assert [d.type for d in found.drafts] == ["outcome", "receipt"]
@@ -125,6 +158,7 @@ def test_a_good_answer_keeps_its_envelope_and_its_receipt() -> None:
 @settings(max_examples=30, deadline=None)
 @given(st.integers(1, 3 * CHUNK_BYTES + 1))
 def test_what_a_node_cuts_into_pieces_the_broker_puts_together(size: int) -> None:
+    wire, payload_hash = envelope_of(OutcomeKind.NO_MATCH, padding=size)
     signed = Signed(
         inquiry_id=scene.INQUIRY_ID,
         inquiry_hash=b"h" * 32,
@@ -133,8 +167,8 @@ def test_what_a_node_cuts_into_pieces_the_broker_puts_together(size: int) -> Non
         coverage=scene.COVERAGE,
         policy_digest="",
         reason_code="",
-        payload_hash=b"p" * 32,
-        envelope=bytes(range(256)) * (size // 256) + b"x" * (size % 256),
+        payload_hash=payload_hash,
+        envelope=wire,
         receipt=None,
     )
     items = [i.outcome for i in chunks(signed)]

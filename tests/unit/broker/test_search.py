@@ -278,6 +278,21 @@ async def test_a_preview_decides_and_records_and_asks_nobody(stage: Stage) -> No
     assert wire.sent == []
 
 
+async def test_what_was_signed_to_be_previewed_is_not_searched(stage: Stage) -> None:
+    wire = stage.attach("alder-1", answers=FULL)
+    with pytest.raises(NotAuthentic) as refused:
+        await stage.run(stage.call(stage.signed(preview=True)))
+    assert refused.value.reason == "PREVIEW_ONLY"
+    assert [b["reason_code"] for b in stage.log.bodies("rejected")] == ["PREVIEW_ONLY"]
+    assert wire.sent == []
+
+
+async def test_a_preview_that_is_signed_as_one_is_decided(stage: Stage) -> None:
+    stage.attach("alder-1", answers=FULL)
+    decisions = await stage.search.preview(stage.call(stage.signed(preview=True)))
+    assert {d.node: d.effect for d in decisions} == {"alder-1": Effect.PERMIT, "brazos-1": Effect.DENY}
+
+
 async def test_a_preview_that_cannot_be_recorded_decides_nothing(stage: Stage) -> None:
     stage.log.failing = [Unavailable("x", reason="LOG_TIMEOUT")]
     with pytest.raises(Unavailable):

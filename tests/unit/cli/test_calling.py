@@ -95,6 +95,7 @@ FAILED: dict[str, tuple[grpc.RpcError, type[ComityError], str]] = {
     "a log that is not there": (refused(Unavailable("x", reason="LOG_TIMEOUT")), CallFailed, "LOG_TIMEOUT"),
     "no broker": (BrokenCall(grpc.StatusCode.UNAVAILABLE, "connect"), Unavailable, "NO_BROKER"),
     "no end in time": (BrokenCall(grpc.StatusCode.DEADLINE_EXCEEDED, ""), CallFailed, "DEADLINE"),
+    "the address for nodes": (BrokenCall(grpc.StatusCode.UNIMPLEMENTED, ""), CallFailed, "UNIMPLEMENTED"),
     "something else": (BrokenCall(grpc.StatusCode.UNKNOWN, "x"), CallFailed, "UNKNOWN"),
 }
 

@@ -63,6 +63,11 @@ def test_two_searches_for_one_plate_share_no_salt_nonce_or_id(me: IdentityFolder
     assert a.query_commitment != b.query_commitment
 
 
+def test_only_what_is_composed_to_be_previewed_says_so(me: IdentityFolder) -> None:
+    assert compose(asked(), me, NOW, draft=False, preview=True).inquiry.preview
+    assert not compose(asked(), me, NOW, draft=False).inquiry.preview
+
+
 def test_a_draft_waits_a_day(me: IdentityFolder) -> None:
     assert compose(asked(), me, NOW, draft=True).inquiry.expires_at == NOW + DAY
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from cli import shown
 from cli.checked import Checked
 from cli.shown import JsonLines, Tables, decision_json, obligations_json, outcome_json
-from cli.words import COLOURS, NAMES, NO_RECORD, last_line, plain, sentence, span
+from cli.words import COLOURS, NAMES, NO_RECORD, advice, last_line, plain, sentence, span
 from comity import instants
 from comity.outcome import Coverage, OutcomeKind
 from comity.v1 import decision_pb2
@@ -177,6 +177,16 @@ def test_detections_are_shown_newest_first_and_no_more_than_fit() -> None:
     assert written.index("c-0000") < written.index("c-0001") < written.index("c-0199")
     assert "c-0200" not in written
     assert f"the newest {shown.MOST_SHOWN} of {shown.MOST_SHOWN + 5}" in written
+
+
+def test_advice_is_shown_beside_what_was_found_each_rule_once_and_can_hide_nothing() -> None:
+    told = decision_pb2.MatchedRule(rule="NH-2", effect="limit", basis="confirm\x1b[2J first", layer="node")
+    found = [checked(OutcomeKind.MATCH, node=n, advice=(told,)) for n in ("alder-1", "brazos-1")]
+    nothing = checked(OutcomeKind.NO_MATCH, advice=(told,))
+    assert advice((*found, nothing)) == ["NH-2, at alder-1, brazos-1: confirm?[2J first"]
+    assert "NH-2, at alder-1, brazos-1" in table(tuple(found))
+    assert outcome_json(found[0])["advice"] == [{"rule": "NH-2", "basis": told.basis}]
+    assert "advice" not in outcome_json(checked(OutcomeKind.MATCH))
 
 
 def test_a_redaction_that_this_version_does_not_know_is_named_and_no_crash() -> None:

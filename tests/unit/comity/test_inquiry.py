@@ -266,7 +266,11 @@ def test_a_case_number_that_no_screen_should_show_is_refused(value: bytes) -> No
     assert (e.value.reason, [v.field for v in e.value.violations]) == ("BAD_DISCLOSURE", ["case_number"])
 
 
-@pytest.mark.parametrize("value", [b"", b"  \t"], ids=["empty", "blank"])
+@pytest.mark.parametrize(
+    "value",
+    [b"", b"  \t", "\u2800".encode(), "\u3164 \uffa0".encode()],
+    ids=["empty", "blank", "of a sign without ink", "of letters without ink"],
+)
 def test_a_warrant_without_a_reference_is_refused(value: bytes) -> None:
     given = scene.disclosure(commitment.AUTHORITY_REFERENCE, value)
     made = scene.inquiry(authority=Authority.JUDICIAL_WARRANT, authority_reference_commitment=given.commitment)

@@ -77,6 +77,7 @@ def test_show_reads_a_bare_certificate(own: World) -> None:
 
 def test_a_role_that_the_directory_lacks_is_refused_and_nothing_is_written(own: World) -> None:
     assert refusal(*issue(own, *with_directory(own), role="chief")) == "WRONG_ROLE"
+    assert "right is investigator, supervisor" in str(run(*issue(own, *with_directory(own), role="chief")).exception)
     assert not (own.root / "me").exists()
 
 

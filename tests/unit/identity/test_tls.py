@@ -63,7 +63,7 @@ async def serving(
 async def ask(address: str, credentials: grpc.ChannelCredentials) -> str:
     async with grpc.aio.secure_channel(address, credentials) as channel:
         call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary("/who/Am")
-        return (await call(b"", timeout=10)).decode()
+        return (await call(b"", timeout=120)).decode()
 
 
 async def refused(address: str, credentials: grpc.ChannelCredentials) -> grpc.StatusCode:

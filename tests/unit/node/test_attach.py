@@ -9,7 +9,7 @@ import grpc
 import pytest
 
 from comity.v1 import node_link_service_pb2 as pb2
-from node.attach import MOST_WORK_BYTES, Attached, Attachment, Brokers
+from node.attach import MOST_IN_MESSAGE, MOST_WORK_BYTES, Attached, Attachment, Brokers, Requests, why
 from node.model import Signed, Work
 
 OWN = "127.0.0.1:1"
@@ -126,3 +126,45 @@ async def test_a_broker_that_asks_and_asks_makes_a_node_look_once_a_second(diall
     for _ in range(500):
         await dialled.hear(pb2.BrokerItem(show_policy=pb2.ShowPolicy()))
     assert (dialled.looked, dialled.hellos) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("waiting", "sent"),
+    [
+        pytest.param(0, [1], id="nothing but the hello"),
+        pytest.param(1, [1, 1], id="one item"),
+        pytest.param(MOST_IN_MESSAGE, [1, MOST_IN_MESSAGE], id="as many as a message takes"),
+        pytest.param(2 * MOST_IN_MESSAGE + 1, [1, MOST_IN_MESSAGE, MOST_IN_MESSAGE, 1], id="more"),
+    ],
+)
+async def test_what_goes_out_is_the_hello_and_then_every_item_in_its_order(waiting: int, sent: list[int]) -> None:
+    outgoing: asyncio.Queue[pb2.NodeItem | None] = asyncio.Queue()
+    for number in range(waiting):
+        outgoing.put_nowait(pb2.NodeItem(goodbye=pb2.Goodbye(reason=str(number))))
+    outgoing.put_nowait(None)
+    messages = [m async for m in Requests(pb2.Hello, outgoing)]
+    assert [len(m.items) for m in messages] == sent
+    assert messages[0].items[0].HasField("hello")
+    assert [i.goodbye.reason for m in messages[1:] for i in m.items] == [str(n) for n in range(waiting)]
+
+
+def test_what_goes_out_leaves_no_generator_for_the_event_loop_to_close() -> None:
+    assert not hasattr(Requests(pb2.Hello, asyncio.Queue()), "aclose")
+
+
+@pytest.mark.parametrize(
+    ("details", "said"),
+    [
+        pytest.param(
+            "last error: UNKNOWN: ipv4:1: Failed to connect: Connection refused", "nothing listens", id="gone"
+        ),
+        pytest.param("Ssl handshake failed: CERTIFICATE_VERIFY_FAILED: x", "does not prove", id="another's name"),
+        pytest.param("UNAVAILABLE: ipv4:127.0.0.1:1: Socket closed", "not accept our certificate", id="closed at once"),
+        pytest.param("Hostname Verification Check failed.", "does not name this address", id="not named by this"),
+        pytest.param("the shared state cannot be reached", "", id="what the broker itself said"),
+    ],
+)
+def test_why_no_broker_was_reached_is_told_in_our_words(details: str, said: str) -> None:
+    nothing = grpc.aio.Metadata()
+    error = grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, nothing, nothing, details)
+    assert (said in why(error), bool(why(error))) == (True, bool(said))

@@ -64,6 +64,20 @@ async def test_what_bound_a_search_is_held_and_told_under_the_node_s_signature(
     assert bounds(outcome.obligations) == [told]
 
 
+async def test_advice_is_told_under_the_node_s_signature_with_what_was_found_and_with_nothing_else(
+    world: World, tmp_path: Path
+) -> None:
+    told = "X-9,any-node,any-agency,any-role,any-purpose,any-act,limit,always,advice,confirm before acting"
+    stage = NodeStage(world, tmp_path, rows=f"{ALLOW}\n{told}")
+    _, nothing = await stage.answer(await stage.work())
+    assert (nothing.kind, nothing.advice) == (OutcomeKind.NO_MATCH, ())
+    stage.store.add([seen()])
+    again = stage.envelope(inquiry_id="0190b5a4-7a1a-7c3a-9d52-0f4b1f7f3a98")
+    _, found = await stage.answer(await stage.work(again))
+    assert [(r.rule, r.basis, r.layer) for r in found.advice] == [("X-9", "confirm before acting", "node")]
+    assert found.obligations is None
+
+
 async def test_an_approval_is_awaited_and_told_of_once_it_is_there(world: World, tmp_path: Path) -> None:
     stage = NodeStage(world, tmp_path, rows=rows("approval=supervisor"))
     signed, outcome = await stage.answer(await stage.work())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import datetime as dt
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -201,3 +202,27 @@ def test_an_id_that_is_no_holds_is_refused(holds: Holds, supervisor: Signer, hol
     with pytest.raises(ComityError) as caught:
         holds.approve(hold_id, supervisor)
     assert caught.value.reason == "NO_HOLD"
+
+
+def test_an_approval_waits_for_a_purge_that_has_read_the_holds(
+    holds: Holds, author: Signer, supervisor: Signer
+) -> None:
+    hold = add(holds, author)
+    approving = threading.Thread(target=holds.approve, args=(hold, supervisor))
+    with holds.alone():
+        approving.start()
+        assert states(holds) == ["draft"]
+    approving.join()
+    assert states(holds) == ["in force"]
+
+
+def test_a_hold_that_cannot_be_believed_is_left_out_only_by_its_name(
+    holds: Holds, author: Signer, supervisor: Signer, tmp_path: Path
+) -> None:
+    hold, other = add(holds, author), add(holds, author)
+    holds.approve(other, supervisor)
+    path = tmp_path / "holds" / f"{hold}.json"
+    path.write_bytes(b"{}")
+    with pytest.raises(Unavailable):
+        holds.all(without=[other])
+    assert [h.hold_id for h in holds.all(without=[hold, other])] == [other]

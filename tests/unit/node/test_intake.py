@@ -60,7 +60,7 @@ async def test_a_file_that_is_written_into_the_watched_folder_is_kept_and_counte
     intake = open_(watch="in", watch_every_s=0.02, webhook="127.0.0.1:0")
     await intake.start()
     (tmp_path / "in" / "a.jsonl").write_bytes(encode(group()) + b"\n")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         while not await asyncio.to_thread(done.exists):  # noqa: ASYNC110 - a folder tells nobody
             await asyncio.sleep(0.02)
     await intake.stop()

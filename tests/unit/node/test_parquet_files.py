@@ -133,6 +133,51 @@ def test_no_detection_is_made_of(tmp_path: Path, columns: Mapping[str, Any]) -> 
     assert not isinstance(read, Detection)
 
 
+OUT_OF_DATES = {
+    "microseconds": pa.array([2**62, NOW_MS * 1000], pa.timestamp("us", "UTC")),
+    "seconds": pa.array([2**40, NOW_MS // 1000], pa.timestamp("s", "UTC")),
+    "before the year 1": pa.array([-(2**61), NOW_MS * 1000], pa.timestamp("us", "UTC")),
+}
+
+
+@pytest.mark.parametrize("times", OUT_OF_DATES.values(), ids=OUT_OF_DATES)
+def test_a_time_that_no_date_has_costs_its_row_and_not_the_file(
+    ingester: Ingester, tmp_path: Path, times: pa.Array
+) -> None:
+    path = written(tmp_path, {"plate": ["8XYZ999", "7ABC123"], "time": times, "camera": ["c1", "c1"]})
+    tally = ingester.ingest_file(path)
+    assert (tally.accepted, dict(tally.reasons)) == (1, {"BAD_TIME": 1})
+
+
+BOMBS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "a dictionary of one long text": (
+        pa.DictionaryArray.from_arrays(pa.array([0] * 2_000, pa.int32()), pa.array(["A" * 5_000])),
+        {},
+    ),
+    "long texts that compress well": (["A" * 5_000] * 2_000, {"use_dictionary": False}),
+}
+
+
+@pytest.mark.parametrize(("plates", "how"), BOMBS.values(), ids=BOMBS)
+def test_a_small_file_that_grows_in_memory_is_refused_before_it_does(
+    ingester: Ingester, tmp_path: Path, plates: Any, how: dict[str, Any]
+) -> None:
+    times = pa.array([NOW_MS] * 2_000, UTC_MS)
+    columns = {"plate": plates, "time": times, "camera": ["c1"] * 2_000}
+    path = written(tmp_path, columns, compression="zstd", **how)
+    assert path.stat().st_size < 100_000
+    with pytest.raises(InvalidInput) as caught:
+        ingester.ingest_file(path)
+    assert caught.value.reason == "FILE_TOO_LARGE"
+
+
+def test_a_column_that_says_it_is_larger_than_memory_is_not_begun(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr("node.formats.parquet.MAX_COLUMN_BYTES", 1_000)
+    with many(tmp_path).open("rb") as file, pytest.raises(InvalidInput) as caught:
+        Parquet().open(file)
+    assert caught.value.reason == "FILE_TOO_LARGE"
+
+
 @pytest.mark.parametrize(
     ("cut", "reason"),
     [

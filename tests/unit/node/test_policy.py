@@ -66,6 +66,11 @@ BAD: dict[str, Any] = {
     "expired": (lambda a: a.bundle(valid_to=NOW), "BUNDLE_EXPIRED"),
     "not yet valid": (lambda a: a.bundle(valid_from=NOW + DAY, valid_to=NOW + 2 * DAY), "BUNDLE_NOT_YET_VALID"),
     "older than the one in force": (lambda a: a.bundle(DENY, version=2), "POLICY_OLDER"),
+    "without the usage policy that it rests on": (
+        lambda a: a.bundle(DENY.replace("deny,always", "deny,unposted-purpose"), version=4),
+        "BUNDLE_USAGE_POLICY",
+    ),
+    "another of the version in force": (lambda a: a.bundle(DENY), "POLICY_OLDER"),
 }
 
 
@@ -80,6 +85,15 @@ async def test_a_file_that_is_refused_leaves_the_old_policy_and_is_recorded_once
     assert not await own.renew(agency.log, NOW)
     assert own.in_force(NOW) is before
     assert [(b["taken_up"], b["reason"]) for b in agency.log.bodies("policy")] == [(False, reason)]
+
+
+async def test_a_file_that_is_not_yet_valid_is_taken_up_when_it_is(agency: Agency) -> None:
+    own = agency.load(agency.bundle(valid_to=NOW + 3 * DAY))
+    agency.path.write_bytes(agency.bundle(DENY, version=4, valid_from=NOW + DAY, valid_to=NOW + 2 * DAY))
+    assert not await own.renew(agency.log, NOW)
+    assert not await own.renew(agency.log, NOW + DAY - dt.timedelta(seconds=1))
+    assert await own.renew(agency.log, NOW + DAY)
+    assert [(b["taken_up"], b["version"]) for b in agency.log.bodies("policy")] == [(False, 0), (True, 4)]
 
 
 async def test_a_file_that_is_gone_leaves_the_old_policy(agency: Agency) -> None:
@@ -107,6 +121,16 @@ async def test_a_new_version_that_cannot_be_recorded_is_not_taken_up(agency: Age
     with pytest.raises(ComityError):
         await own.renew(agency.log, NOW)
     assert own.in_force(NOW) is before
+
+
+async def test_a_new_version_that_could_not_be_recorded_is_taken_up_at_the_next_look(agency: Agency) -> None:
+    own = agency.load(agency.bundle())
+    agency.path.write_bytes(agency.bundle(DENY, version=4))
+    agency.log.failing = [ComityError("x", reason="LOG_TIMEOUT")]
+    with pytest.raises(ComityError):
+        await own.renew(agency.log, NOW)
+    assert await own.renew(agency.log, NOW)
+    assert own.published.version == 4
 
 
 def test_a_policy_is_none_from_its_very_end_on(agency: Agency) -> None:

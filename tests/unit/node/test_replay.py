@@ -61,7 +61,7 @@ def test_what_is_good_now_is_a_detection_and_what_is_not_stays(
     put_aside(tmp_path, b"junk")
     done = ingester.replay()
     assert (done.accepted, done.duplicates, done.left, store.count()) == (2, 0, 1, 2)
-    assert aside(tmp_path) == [b"junk"]
+    assert (aside(tmp_path), done.reasons) == ([b"junk"], {"BAD_STATE": 1})
     assert ingester.replay().accepted == 0
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from comity.envelope import Envelope
 from comity.errors import ComityError, Exhausted, InvalidInput, LogBroken, Unavailable
@@ -167,9 +168,11 @@ async def test_nothing_is_looked_up_when_nobody_waits_and_it_is_recorded_that_no
 
 async def test_a_store_that_fails_is_an_error_and_never_nothing_found(stage: NodeStage) -> None:
     stage.store.failing = StoreError("disk", reason="STORE_CORRUPT")
-    out, outcome = await stage.answer(await stage.work())
+    with capture_logs() as said:
+        out, outcome = await stage.answer(await stage.work())
     assert (outcome.kind, outcome.reason_code) == (OutcomeKind.ERROR, "STORE_CORRUPT")
     assert out.receipt is not None
+    assert [(s["event"], s["reason"]) for s in said] == [("search failed", "STORE_CORRUPT")]
 
 
 async def test_a_node_s_own_refusal_is_signed_with_its_rule_and_nothing_is_read(world: World, tmp_path: Path) -> None:
@@ -291,6 +294,13 @@ async def test_a_broker_that_alters_the_purpose_is_caught(stage: NodeStage) -> N
 async def test_a_broker_that_adds_a_target_is_caught(stage: NodeStage) -> None:
     out, _ = await stage.answer(await stage.work(stage.envelope(targets=("brazos-1",))))
     assert (out.kind, out.reason_code) == (OutcomeKind.REFUSED, "NOT_A_TARGET")
+
+
+async def test_a_broker_that_has_a_preview_searched_is_caught(stage: NodeStage) -> None:
+    stage.store.add([seen()])
+    out, _ = await stage.answer(await stage.work(stage.envelope(preview=True)))
+    assert (out.kind, out.reason_code) == (OutcomeKind.REFUSED, "PREVIEW_ONLY")
+    assert stage.store.searches == 0
 
 
 async def test_a_broker_that_withholds_the_plate_is_caught(stage: NodeStage) -> None:

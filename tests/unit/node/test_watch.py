@@ -79,7 +79,8 @@ def test_a_file_that_is_wrong_as_a_whole_is_failed_with_its_reason_and_without_i
     assert watch.look() == Look(done=0, failed=1, left=0)
     assert names(folder / "failed") == ["reads.csv", "reads.csv.reason.json"]
     note = (folder / "failed" / "reads.csv.reason.json").read_bytes()
-    assert orjson.loads(note) == {"reason": "BAD_HEADER", "at": instants.to_text(NOW)}
+    what = "the header lacks plate, time, camera"
+    assert orjson.loads(note) == {"reason": "BAD_HEADER", "at": instants.to_text(NOW), "what": what}
 
 
 def test_a_name_that_was_there_before_does_not_replace_the_earlier_file(watch: Watch, folder: Path) -> None:
