@@ -69,10 +69,8 @@ docs: setup  ## Check the documents against the program
 
 check: lint types imports protos-check docs  ## Lint, types, imports, protos, docs
 
-# What measures itself against deadlines runs alone; the rest shares the cores.
 test: setup  ## Run the tests
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile --ignore tests/contract --ignore tests/integration --ignore tests/docs tests $(ARGS)
-	$(BIN)/python -m pytest -q tests/contract tests/integration $(ARGS)
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --ignore tests/docs tests $(ARGS)
 
 demo: $(RUN_STAMP)  ## Run the sample federation and its story of searches
 	$(BIN)/comity demo run

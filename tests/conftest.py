@@ -2,16 +2,39 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import tempfile
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
+from hypothesis import HealthCheck, settings
 
 from tests.postgres_server import LocalServer as LocalPostgres
 from tests.postgres_server import PostgresServer, real_postgres
 from tests.redis_server import LocalServer, RedisServer, one_node_cluster, real_redis
 from tests.skips import SkipGate
+
+# Tests start hundreds of processes: none of them compiles what another one has compiled already.
+sys.dont_write_bytecode, sys.pycache_prefix = False, str(Path(sys.prefix) / "pycache")
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix
+# What whoever runs the tests has set for himself is none of their business, nor are his caches theirs.
+for _name in [n for n in os.environ if n.startswith("COMITY_") or n in ("COLUMNS", "NO_COLOR", "FORCE_COLOR")]:
+    del os.environ[_name]
+_OWN_CACHE = tempfile.TemporaryDirectory(prefix="comity-cache-")
+os.environ["XDG_CACHE_HOME"] = _OWN_CACHE.name
+
+# How long an example takes says how busy the machine is, and no more. In CI the examples are the same each time.
+_IN_CI = settings.get_profile("ci") if os.environ.get("CI") else None
+settings.register_profile(
+    "comity", _IN_CI, deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+)
+settings.load_profile("comity")
 
 _USED = pytest.StashKey[dict[str, str]]()
 
@@ -19,6 +42,16 @@ _USED = pytest.StashKey[dict[str, str]]()
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_USED] = {}
     config.pluginmanager.register(SkipGate.of_this_run(), "comity-skips")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Where several processes share the files, one of them has the federation."""
+    if config.getoption("dist") != "loadfile":
+        return None
+    from tests.scheduling import Shared
+
+    return Shared(config, log)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
@@ -59,7 +92,7 @@ def redis_prefix(redis_url: str) -> Iterator[str]:
     """A beginning of keys that is this test's alone; what it leaves is removed, whosever server it is."""
     prefix = f"test-{uuid.uuid4().hex}"
     yield prefix
-    with redis.Redis.from_url(redis_url, socket_timeout=5) as client:
+    with redis.Redis.from_url(redis_url, socket_timeout=60) as client:
         for key in client.scan_iter(match=f"{prefix}:*", count=1000):
             client.delete(key)
 

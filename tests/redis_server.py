@@ -11,7 +11,6 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import threading
@@ -25,12 +24,14 @@ import redis
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
+from tests.ports import held_ports
+
 if TYPE_CHECKING:
     from testcontainers.community.redis import RedisContainer
 
 IMAGE = "redis:7.4-alpine"
 NO_ENGINE = "no container engine answers"
-START_S = 20
+START_S = 120  # no run waits so long: a machine that needs more is broken
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ class LocalServer:
     def __init__(self, *options: str) -> None:
         self.what, self._binary = local_binary()
         self._options = options
-        self.port = _free_port()
+        (self.port,) = held_ports(1)
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._folder = tempfile.TemporaryDirectory(prefix="redis-")
         self._process: subprocess.Popen[str] | None = None
@@ -102,10 +103,11 @@ class LocalServer:
 @contextlib.contextmanager
 def one_node_cluster() -> Iterator[LocalServer]:
     """A cluster of one node, which refuses a script whose keys are of different slots as a large one does."""
-    with LocalServer("--cluster-enabled", "yes", "--cluster-port", str(_free_port())) as server:
+    (bus,) = held_ports(1)
+    with LocalServer("--cluster-enabled", "yes", "--cluster-port", str(bus)) as server:
         with server.client() as client:
             client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
-        settled = Retry(ConstantBackoff(0.05), 200, supported_errors=(redis.exceptions.ClusterDownError,))
+        settled = Retry(ConstantBackoff(0.05), 2_400, supported_errors=(redis.exceptions.ClusterDownError,))
         with redis.Redis(port=server.port) as client:
             settled.call_with_retry(lambda: client.set("ready", "yes"), lambda _: None)
         yield server
@@ -194,14 +196,8 @@ def _follow(process: subprocess.Popen[str], ready: threading.Event, ended: threa
         ready.set()
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def _version(url: str) -> str:
-    with redis.Redis.from_url(url, socket_timeout=5, decode_responses=True) as client:
+    with redis.Redis.from_url(url, socket_timeout=60, decode_responses=True) as client:
         info = client.info("server")
     assert isinstance(info, dict)
     return f"{info.get('server_name', 'redis')} {info.get('valkey_version') or info['redis_version']}"

@@ -17,9 +17,12 @@ from audit import tiles, tlog_proof
 from audit.discrepancy import Kind
 from audit.form import BODIES, ENTRIES
 from broker.config import BrokerConfig
+from broker.state.redis import TLS_OPTIONS
 from cli import audit_proofs
 from cli.demo.story import STEPS
 from comity.decision import KNOWN_OBLIGATIONS, Decision, Redaction
+from comity.errors import InvalidInput
+from comity.federation import Agency, Agreement, Federation, Node, Training
 from comity.outcome import BROKER_ONLY, NODE_ONLY, OutcomeKind
 from comity.v1 import (
     decision_pb2,
@@ -33,6 +36,8 @@ from comity.v1 import (
 )
 from identity import folder
 from node.config import NodeConfig
+from node.formats.csv import COLUMNS
+from node.reasons import WORDS
 from policies.bundle import Bundle
 from policies.conditions import FACTS
 from policies.load import ACTS, EFFECTS
@@ -253,6 +258,43 @@ def test_the_wire_reference_lists_every_call_of_every_service() -> None:
     services = [s for m in WIRE for s in m.DESCRIPTOR.services_by_name.values()]
     listed = {(row[0].strip("`"), row[1].strip("`")) for row in _wire("Services")}
     assert listed == {(s.name, method.name) for s in services for method in s.methods}
+
+
+def _registry(heading: str) -> list[str]:
+    return d.first_code(d.sections("docs/reference/registry.md", 2)[heading])
+
+
+@pytest.mark.parametrize(
+    ("heading", "kind"),
+    [("[[agency]]", Agency), ("[[node]]", Node), ("[[agreement]]", Agreement), ("[[training]]", Training)],
+)
+def test_the_registry_reference_lists_exactly_the_keys_of_a_table(heading: str, kind: type[Any]) -> None:
+    in_file = {"from_agency": "from", "to_agency": "to"}
+    assert set(_registry(heading)) == {in_file.get(f.name, f.name) for f in dataclasses.fields(kind)}
+
+
+@pytest.mark.parametrize("heading", ["[federation]", "[[agency]]", "[[node]]", "[[agreement]]", "[[training]]"])
+def test_the_registry_takes_every_key_that_its_reference_lists(heading: str) -> None:
+    table = dict.fromkeys(_registry(heading), "x")
+    name = heading.strip("[]")
+    with pytest.raises(InvalidInput) as refused:
+        Federation.parse({name: [table] if heading.startswith("[[") else table})
+    said = [v.description for v in refused.value.violations if v.field.startswith(name)]
+    assert said
+    assert "unknown key" not in said
+
+
+def test_the_ingest_reference_lists_every_reason_and_every_name_of_a_column() -> None:
+    said = d.sections("docs/reference/ingest.md", 2)
+    listed = {row[0].strip("`"): row[1] for row in d.rows(said["What could not be read in"])}
+    assert listed == WORDS
+    names = {name for row in d.rows(said["Columns"]) for name in re.findall("`([a-z_]+)`", row[1])}
+    assert names == {name for names in COLUMNS.values() for name in names}
+
+
+def test_the_redis_reference_names_each_option_of_its_address() -> None:
+    listed = d.rows(d.sections("docs/reference/redis.md", 2)["The address"])
+    assert {name for row in listed for name in re.findall("`([a-z_]+)`", row[0])} == TLS_OPTIONS
 
 
 def test_the_identity_reference_lists_the_files_of_a_folder() -> None:

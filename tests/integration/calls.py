@@ -118,7 +118,7 @@ class Person:
         """The inquiry changed, and signed anew by this person, whatever it says then."""
         return replace(signed, envelope=self.folder.signer.sign(INQUIRY_TYPE, changed(signed, change)))
 
-    def search(self, signed: SignedInquiry | pb2.SearchRequest, *, deadline_s: float = 15.0) -> Told:
+    def search(self, signed: SignedInquiry | pb2.SearchRequest, *, deadline_s: float = 60.0) -> Told:
         """The call as it is, to its end."""
         got: list[pb2.SearchEvent] = []
         with self.channel() as channel:
@@ -144,7 +144,7 @@ class Person:
                 inquiry=signed.envelope.to_message(), disclosures=[d.to_message() for d in signed.disclosures]
             )
             try:
-                return "OK", "", stub.Preview(request, timeout=15)
+                return "OK", "", stub.Preview(request, timeout=60)
             except grpc.RpcError as error:
                 told = told_of(cast(grpc.Call, error), [])
                 return told.code, told.reason, pb2.PreviewResponse()

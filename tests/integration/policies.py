@@ -59,4 +59,4 @@ def called(person: Person, ask: Callable[[pb2_grpc.PolicyServiceStub], Any]) -> 
 def publish(person: Person, node: str, data: bytes, *, revoke_older: bool = False) -> tuple[str, str, Any]:
     """The raw call, whoever the person is and whatever the data."""
     request = pb2.PublishRequest(node=node, bundle=data, revoke_older=revoke_older)
-    return called(person, lambda stub: stub.Publish(request, timeout=15))
+    return called(person, lambda stub: stub.Publish(request, timeout=60))

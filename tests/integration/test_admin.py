@@ -31,32 +31,32 @@ def channel(federation: World) -> Iterator[grpc.Channel]:
 
 @pytest.mark.parametrize("service", ["", *SERVICES])
 def test_a_serving_broker_says_so_of_each_of_its_services(channel: grpc.Channel, service: str) -> None:
-    answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service=service), timeout=10)
+    answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service=service), timeout=60)
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
 
 def test_the_health_of_a_service_that_is_not_there_is_not_known(channel: grpc.Channel) -> None:
     with pytest.raises(grpc.RpcError) as caught:
-        health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service="none"), timeout=10)
+        health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service="none"), timeout=60)
     assert caught.value.code() is grpc.StatusCode.NOT_FOUND
 
 
 def test_reflection_names_the_services(channel: grpc.Channel) -> None:
     request = reflection_pb2.ServerReflectionRequest(list_services="")
     stub = reflection_pb2_grpc.ServerReflectionStub(channel)
-    answer = next(stub.ServerReflectionInfo(iter([request]), timeout=10))
+    answer = next(stub.ServerReflectionInfo(iter([request]), timeout=60))
     assert set(SERVICES) <= {s.name for s in answer.list_services_response.service}
 
 
 def test_channelz_shows_the_servers_for_investigators_for_nodes_and_for_operators(channel: grpc.Channel) -> None:
     stub = channelz_pb2_grpc.ChannelzStub(channel)
-    assert len(stub.GetServers(channelz_pb2.GetServersRequest(), timeout=10).server) == 3
+    assert len(stub.GetServers(channelz_pb2.GetServersRequest(), timeout=60).server) == 3
 
 
 def test_the_admin_port_offers_no_search(channel: grpc.Channel) -> None:
     search: grpc.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream("/comity.v1.SearchService/Search")
     with pytest.raises(grpc.RpcError) as caught:
-        list(search(b"", timeout=10))
+        list(search(b"", timeout=60))
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
@@ -83,7 +83,7 @@ def test_the_metrics_of_a_broker_count_searches_by_how_they_ended(federation: Wo
 
 def metrics_of(federation: World) -> dict[str, float]:
     address = tomllib.loads((federation.broker.state / "broker.toml").read_text())["admin"]
-    with urllib.request.urlopen(f"http://{address}/metrics", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://{address}/metrics", timeout=60) as answer:
         assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
         lines = answer.read().decode().splitlines()
     return {name: float(value) for name, value in (ln.rsplit(" ", 1) for ln in lines if not ln.startswith("#"))}

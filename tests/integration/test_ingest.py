@@ -66,7 +66,7 @@ def send(
     got: list[pb2.IngestResponse] = []
     with grpc.secure_channel(world.ingest_address, credentials) as channel:
         try:
-            for response in ingest_service_pb2_grpc.IngestServiceStub(channel).Ingest(iter(requests), timeout=10):
+            for response in ingest_service_pb2_grpc.IngestServiceStub(channel).Ingest(iter(requests), timeout=60):
                 got.append(response)
         except grpc.RpcError as error:
             told = told_of(cast(grpc.Call, error), [])

@@ -132,7 +132,7 @@ def test_what_is_no_inquiry_is_refused_recorded_and_reaches_no_node(
     told = person.search(spoil(person, person.ask(NODE)))
     assert (told.code, told.reason, told.events) == (code, reason, ())
     assert NEVER_SEEN not in told.message
-    new = federation.log(federation.broker)[before:]
+    new = federation.since(federation.broker, before)
     if reason == "BAD_ENVELOPE":
         assert new == [], "without a payload that was signed there is nothing to record"
     else:

@@ -123,7 +123,7 @@ def test_a_node_refuses_and_records_what_no_investigator_signed_for_it(
     answered = rogue.ask(NODE, forge(rogue, person))
     assert (answered.outcome.kind.value, answered.reason) == ("refused", reason)
     assert not answered.header.HasField("receipt")
-    (entry,) = rogue.world.log(rogue.world.nodes[NODE])[before:]
+    (entry,) = rogue.world.since(rogue.world.nodes[NODE], before)
     assert (entry["type"], entry["received_from"], entry["reason_code"]) == ("rejected", BROKER_2, reason)
 
 
@@ -206,7 +206,7 @@ def test_a_node_searches_nothing_without_a_brokers_receipt_of_a_permit(
     work.receipt.CopyFrom(receipt or link.Receipt())
     answered = rogue.ask(NODE, work)
     assert (answered.outcome.kind.value, answered.reason) == ("refused", "BAD_RECEIPT")
-    new = rogue.world.log(rogue.world.nodes[NODE])[before:]
+    new = rogue.world.since(rogue.world.nodes[NODE], before)
     assert [(e["type"], e["reason_code"]) for e in new] == [("rejected", "BAD_RECEIPT")]
 
 
@@ -237,7 +237,7 @@ def test_a_replay_whose_answer_is_gone_is_an_error_and_no_second_search(rogue: R
     signed = person.ask(NODE, plate=SEEN)
     assert rogue.ask(NODE, rogue.work(signed, NODE)).outcome.kind.value == "match"
     node = rogue.world.nodes[NODE]
-    with closing(sqlite3.connect(node.state / "kept.db", timeout=10)) as db, db:
+    with closing(sqlite3.connect(node.state / "kept.db", timeout=60)) as db, db:
         assert db.execute("DELETE FROM kept WHERE inquiry_id=?", (signed.inquiry.inquiry_id,)).rowcount == 1
     size = rogue.world.size(node)
     answered = rogue.ask(NODE, rogue.work(signed, NODE))

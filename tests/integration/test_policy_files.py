@@ -73,16 +73,16 @@ def test_a_bad_policy_file_is_refused_and_recorded_and_the_old_one_stays(
     node = federation.nodes[NODE]
     old = federation.entries(node, "policy", taken_up=True)[-1]
     before, broker_before = federation.size(node), federation.size(federation.broker)
-    (node.state / "policy.bundle.json").write_bytes(file(federation, good))
-    (entry,) = until(lambda: federation.log(node)[before:], "the node looked at the file")
+    federation.give_policy(NODE, file(federation, good))
+    (entry,) = until(lambda: federation.since(node, before), "the node looked at the file")
     assert (entry["type"], entry["node"], entry["taken_up"], entry["digest"]) == ("policy", NODE, False, "")
     assert entry["reason"] in reasons
-    assert federation.log(federation.broker)[broker_before:] == [], "a refused policy is not shown to the broker"
+    assert federation.since(federation.broker, broker_before) == [], "a refused policy is not shown to the broker"
     told = Person.of(federation).search(Person.of(federation).ask(NODE, plate=SEEN))
     assert told.kinds == {NODE: "match"}
     assert told.outcomes[NODE].policy_digest == old["digest"]
     shown = len(federation.entries(federation.broker, "policy"))
-    (node.state / "policy.bundle.json").write_bytes(good)
+    federation.give_policy(NODE, good)
     # The old file is a change too: it is taken up again, here and at the broker.
     until(lambda: federation.entries(node, "policy")[-1]["taken_up"], "the node is content")
     until(lambda: len(federation.entries(federation.broker, "policy")) > shown, "the broker is told")

@@ -17,7 +17,7 @@ from identity.folder import DIRECTORY_FILE, IdentityFolder
 from identity.publish import sign_directory
 from tests.integration.calls import ANSWERED, SEEN, Person, comity
 from tests.integration.conftest import NewWorld
-from tests.integration.world import World, events, until
+from tests.integration.world import SEARCH_TICK_S, World, events, until
 
 NODE, AGENCY = "port-alder-1", "us-ca-port-alder-pd"
 WITNESSES = ("port-alder-1", "sequoia-1", "brazos-bend-1")
@@ -79,18 +79,18 @@ def test_a_node_goes_on_with_the_certificate_that_a_timer_renewed(world: World) 
     assert program.pid == pid
     assert IdentityFolder.load(program.state / "identity").chain[0] != before
     assert runs(world, program) == [("start", "", 2), ("stop", "identity renewed", 2), ("start", "", 2)]
-    until(lambda: answered(Person.of(world)), "the node answers")
+    until(lambda: answered(Person.of(world)), "the node answers", every_s=SEARCH_TICK_S)
     assert world.faults(program) == {}
 
 
 def test_a_broker_refuses_whom_a_new_directory_denies_without_being_started_again(world: World) -> None:
     person, other = Person.of(world), Person.of(world, role="supervisor")
-    until(lambda: answered(person), "an answer")
+    until(lambda: answered(person), "an answer", every_s=SEARCH_TICK_S)
     pid, version = world.broker.pid, world.directory.version + 1
     put(world.broker, directory_of(world, version, [certificates.fingerprints(person.folder.chain[0])[0]]))
-    told = until(lambda: refused(person), "refused as revoked")
+    told = until(lambda: refused(person), "refused as revoked", every_s=SEARCH_TICK_S)
     assert told == "CERTIFICATE_REVOKED"
-    until(lambda: answered(other), "the nodes are attached again and others are answered")
+    until(lambda: answered(other), "the nodes are attached again and others are answered", every_s=SEARCH_TICK_S)
     assert world.broker.pid == pid
     assert runs(world, world.broker) == [
         ("start", "", version - 1), ("stop", "identity renewed", version - 1), ("start", "", version)
@@ -106,18 +106,22 @@ def refused(person: Person) -> str:
 def test_a_directory_that_is_not_fit_changes_nothing_and_is_said_once(world: World) -> None:
     program = world.nodes["sequoia-1"]
     started = len(runs(world, program))
-    good, path = (program.state / "identity" / DIRECTORY_FILE).read_bytes(), program.state / "identity" / DIRECTORY_FILE
+    good = (program.state / "identity" / DIRECTORY_FILE).read_bytes()
     for data, reason in [
         (good[: len(good) // 2], "DIRECTORY_MALFORMED"),
         (directory_of(world, 1), "DIRECTORY_OLD"),
         (good.replace(b'"payload":"', b'"payload":"AAAA', 1), "DIRECTORY_SIGNATURE"),
     ]:
-        path.write_bytes(data)
+        put(program, data)  # whole at once: it is looked at ten times a second
         until(lambda r=reason: said(program, r), f"{reason} is said")  # type: ignore[misc]
     os.kill(program.pid or 0, signal.SIGHUP)
     put(program, good)
     person = Person.of(world, role="supervisor")
-    assert person.search(person.ask("sequoia-1", plate=SEEN)).kinds["sequoia-1"] in ANSWERED
+    until(
+        lambda: person.search(person.ask("sequoia-1", plate=SEEN)).kinds.get("sequoia-1") in ANSWERED,
+        "the node is attached and answers",
+        every_s=SEARCH_TICK_S,
+    )
     assert [len(said(program, r)) for r in ("DIRECTORY_MALFORMED", "DIRECTORY_OLD", "DIRECTORY_SIGNATURE")] == [1, 1, 1]
     assert len(runs(world, program)) == started
 

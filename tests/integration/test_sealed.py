@@ -18,7 +18,7 @@ from audit.reconcile import reconcile
 from cli.demo.build import SEALING_KEY
 from tests.integration.calls import POLICE, SEEN, Person
 from tests.integration.conftest import NewWorld
-from tests.integration.world import World, spellings
+from tests.integration.world import World, ready, spellings
 
 A, B = "port-alder-1", "sequoia-1"
 CANARY, CANARY_CASE = "7CNRY42", "CANARY-CASE-SEALED-1"
@@ -56,7 +56,7 @@ def inquiry_id(world: World, at: int) -> str:
 def comity(*arguments: object) -> tuple[int, list[dict[str, Any]], str]:
     """The command's exit code, its lines of JSON, and what it said on standard error."""
     command = [sys.executable, "-m", "cli", *map(str, arguments), "--json"]
-    done = subprocess.run(command, capture_output=True, check=False, timeout=60, env=dict(os.environ))
+    done = subprocess.run(command, capture_output=True, check=False, env=dict(os.environ))
     return done.returncode, [orjson.loads(line) for line in done.stdout.splitlines()], done.stderr.decode()
 
 
@@ -155,6 +155,7 @@ def test_a_log_whose_program_runs_is_not_erased_and_a_program_starts_after_an_er
     killed.broker.start()
     for node in (A, B):
         killed.restart(node)
+    ready(killed.broker, "releasing")
     code, _, err = comity(
         "audit", "erase", killed.broker.state, "--inquiry", INQUIRIES["seen"], "--reason", "x", "--identity", officer
     )

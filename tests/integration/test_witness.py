@@ -24,10 +24,10 @@ from identity import keys
 from tests.go.driver import built, run
 from tests.integration.calls import Person
 from tests.integration.conftest import NewWorld
-from tests.integration.world import World, events, until
+from tests.integration.world import SEARCH_TICK_S, World, events, ready, until
 
 A, B, C = "port-alder-1", "sequoia-1", "brazos-bend-1"  # the witnesses that the sample's directory names
-WITHIN_S = 3.0
+WITHIN_S = 8.0
 OPEN = ("OK", "")
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
 
@@ -38,6 +38,11 @@ def world(new_world: NewWorld) -> World:
     world = new_world(broker_keys={"quorum_within_s": WITHIN_S, "tiles_every_s": 0.2}, tiles=A)
     world.start(A)
     return world
+
+
+def ends(world: World, end: tuple[str, str], what: str) -> None:
+    """Return once a search ends so."""
+    until(lambda: search(world) == end, what, every_s=SEARCH_TICK_S)
 
 
 def search(world: World) -> tuple[str, str]:
@@ -54,7 +59,7 @@ def search(world: World) -> tuple[str, str]:
 def health(world: World, service: str) -> int:
     with grpc.insecure_channel(world.admin) as channel:
         request = health_pb2.HealthCheckRequest(service=service)
-        return int(health_pb2_grpc.HealthStub(channel).Check(request, timeout=10).status)
+        return int(health_pb2_grpc.HealthStub(channel).Check(request, timeout=60).status)
 
 
 def healthy(world: World) -> list[int]:
@@ -94,8 +99,8 @@ def test_it_goes_on_by_itself_once_a_quorum_has_seen_its_log_and_both_sides_cite
     world: World,
 ) -> None:
     world.nodes[B].start()
-    until(lambda: search(world) == OPEN, "the broker releases")
-    assert healthy(world) == [SERVING, SERVING, SERVING]
+    ends(world, OPEN, "the broker releases")
+    until(lambda: healthy(world) == [SERVING, SERVING, SERVING], "and says so")
     broker, node = (verify(p.state, directory=world.directory) for p in (world.broker, world.nodes[A]))
     assert (broker.fault, node.fault) == (None, None)
 
@@ -107,13 +112,13 @@ def test_it_goes_on_by_itself_once_a_quorum_has_seen_its_log_and_both_sides_cite
         )
         return own == other == {"broker", "node"}
 
-    until(cites, "entries cite cosigned heads of both logs")
+    until(cites, "entries cite cosigned heads of both logs", every_s=SEARCH_TICK_S)
     assert world.faults(world.broker, world.nodes[A]) == {}
 
 
 def shown(address: str, path: str) -> bytes:
     """What an admin port serves there."""
-    connection = HTTPConnection(address, timeout=10)
+    connection = HTTPConnection(address, timeout=60)
     try:
         connection.request("GET", path)
         answer = connection.getresponse()
@@ -156,9 +161,8 @@ def mirrored(address: str, note: bytes, folder: Path) -> Path:
 def test_go_verifies_what_broker_and_node_serve_on_their_admin_ports_with_the_witnesses_signatures(
     world: World, tmp_path: Path, pytestconfig: pytest.Config
 ) -> None:
-    assert pytestconfig.cache is not None
     (tmp_path / "go").mkdir()
-    verifier = built(tmp_path / "go", pytestconfig.cache.mkdir("go-build"))
+    verifier = built(tmp_path / "go", pytestconfig)
     for name, address in (("broker", world.admin), (A, world.tiles_address)):
         note = cosigned(address, 2)
         head = verify_checkpoint(note, VerifierKey.parse(shown(address, "/log.vkey").decode()))
@@ -171,10 +175,10 @@ def test_go_verifies_what_broker_and_node_serve_on_their_admin_ports_with_the_wi
 
 def test_without_a_quorum_for_long_enough_it_stops_and_with_one_it_goes_on(world: World) -> None:
     world.kill(world.nodes[B])
-    until(lambda: search(world) == ("UNAVAILABLE", "NOT_WITNESSED"), "it stops")
+    ends(world, ("UNAVAILABLE", "NOT_WITNESSED"), "it stops")
     until(lambda: healthy(world) == [NOT_SERVING, NOT_SERVING, SERVING], "and says so")
     world.nodes[B].start()
-    until(lambda: search(world) == OPEN, "it goes on")
+    ends(world, OPEN, "it goes on")
 
 
 def test_a_witness_that_lies_is_outvoted_and_alone_it_lets_nothing_pass(world: World) -> None:
@@ -183,11 +187,11 @@ def test_a_witness_that_lies_is_outvoted_and_alone_it_lets_nothing_pass(world: W
     with sqlite3.connect(liar.state / DB_NAME) as db:
         db.execute("INSERT INTO head(origin, size, note) VALUES (?, ?, ?)", (_origin(world), 10**9, forged))
     world.nodes[C].start()
-    liar.wait_for("attached")
+    ready(liar, "attached")
     until(lambda: events(liar, "a log is not what it was"), "it says that the log was rolled back")
     assert search(world) == OPEN
     world.kill(world.nodes[B])
-    until(lambda: search(world) == ("UNAVAILABLE", "NOT_WITNESSED"), "its word makes no quorum")
+    ends(world, ("UNAVAILABLE", "NOT_WITNESSED"), "its word makes no quorum")
     world.kill(liar)
     # And one whose key is not the one that the directory pins.
     (liar.state / DB_NAME).unlink()
@@ -195,11 +199,11 @@ def test_a_witness_that_lies_is_outvoted_and_alone_it_lets_nothing_pass(world: W
     (liar.state / KEY_NAME).unlink()
     keys.write_key(liar.state / KEY_NAME, keys.new_log_key())
     liar.start()
-    liar.wait_for("attached")
+    ready(liar, "attached")
     assert search(world) == ("UNAVAILABLE", "NOT_WITNESSED")
     world.kill(liar)
     world.nodes[B].start()
-    until(lambda: search(world) == OPEN, "the honest ones are enough")
+    ends(world, OPEN, "the honest ones are enough")
 
 
 def test_a_broker_whose_log_was_put_back_releases_nothing_until_the_true_log_is_there(
@@ -208,7 +212,7 @@ def test_a_broker_whose_log_was_put_back_releases_nothing_until_the_true_log_is_
     world.kill(world.broker, signal.SIGTERM)
     copied(world.broker, tmp_path / "older")
     world.broker.start()
-    until(lambda: search(world) == OPEN, "it goes on from the same log")
+    ends(world, OPEN, "it goes on from the same log")
     for _ in range(3):
         assert search(world) == OPEN
     newest = world.size(world.broker)
@@ -220,12 +224,12 @@ def test_a_broker_whose_log_was_put_back_releases_nothing_until_the_true_log_is_
     world.broker.start()
     until(lambda: events(world.broker, "not releasing")[-1]["reason"].startswith("LOG_"), "a witness says so")
     assert search(world) in {("UNAVAILABLE", "LOG_ROLLED_BACK"), ("UNAVAILABLE", "LOG_FORKED")}
-    assert healthy(world) == [NOT_SERVING, NOT_SERVING, SERVING]
+    until(lambda: healthy(world) == [NOT_SERVING, NOT_SERVING, SERVING], "and says so")
     world.kill(world.broker, signal.SIGTERM)
 
     put_back(world.broker, tmp_path / "true")
     world.broker.start()
-    until(lambda: search(world) == OPEN, "the true log goes on")
+    ends(world, OPEN, "the true log goes on")
     assert world.faults(world.broker) == {}
 
 
@@ -234,7 +238,7 @@ def test_a_node_whose_log_was_put_back_is_refused_and_reported_by_the_broker(wor
     world.kill(node, signal.SIGTERM)
     copied(node, tmp_path / "older")
     world.restart(A)
-    until(lambda: search(world) == OPEN, "the broker releases")
+    ends(world, OPEN, "the broker releases")
     before = world.size(node)
     until(lambda: _held(world, "", node) >= before, "the broker has seen the node's newest head")
     world.kill(node, signal.SIGTERM)

@@ -21,8 +21,8 @@ from audit.note import VerifierKey
 from audit.read import LogReader
 from audit.verify import verify
 from audit.witness import VKEY_NAME
-from cli.demo.build import VALID_FOR, Builder, Layout, free_ports, witness_keys
-from cli.demo.processes import LOG_FILE, Program, call, start_all, stop_all
+from cli.demo.build import VALID_FOR, Builder, Layout, witness_keys
+from cli.demo.processes import LOG_FILE, Program, call, stop_all
 from cli.demo.story import EXCLUDED, planted
 from cli.directory import witness_key
 from comity import instants
@@ -32,16 +32,20 @@ from identity.directory import Directory, LogKey
 from identity.folder import BROKER_FILE, DIRECTORY_FILE, IdentityFolder, write_identity
 from identity.names import SpiffeId
 from identity.publish import sign_directory
+from tests.ports import held_ports
 
 T = TypeVar("T")
 READS = 200
 SECOND = "broker-2"
 BROKER_1, BROKER_2 = (f"spiffe://pacific-exchange/broker/{n}" for n in ("broker-1", SECOND))
 CLOCK_TICK_S = 0.02
+SEARCH_TICK_S = 0.2  # between one search and the next of those that wait for something
+# No run waits so long: a machine that needs more is broken.
+WITHIN_S = 120.0
 
 
-def until(probe: Callable[[], T], what: str, *, within_s: float = 20.0) -> T:
-    """What `probe` gives once that is true.
+def until(probe: Callable[[], T], what: str, *, within_s: float = WITHIN_S, every_s: float = CLOCK_TICK_S) -> T:
+    """What `probe` gives once that is true; it is asked every so many seconds.
 
     Raises:
         AssertionError: it was not in time.
@@ -49,7 +53,7 @@ def until(probe: Callable[[], T], what: str, *, within_s: float = 20.0) -> T:
     end, pause = time.monotonic() + within_s, threading.Event()
     while not (got := probe()):
         assert time.monotonic() < end, f"in {within_s:.0f} s not so: {what}"
-        pause.wait(CLOCK_TICK_S)
+        pause.wait(every_s)
     return got
 
 
@@ -124,7 +128,7 @@ class World:
         self.broker = Program("broker", self.layout.broker)
         self.second = Program("broker", self.root / SECOND)
         self.nodes = {n: Program("node", self.layout.node(n)) for n in sorted(self.layout.federation.nodes)}
-        ports = free_ports(8)
+        ports = held_ports(8)
         (
             self.address,
             self.nodes_address,
@@ -139,7 +143,7 @@ class World:
         self.admin = admin
         first = self.nodes_address
         self.second_nodes = second
-        more = {"stop_grace_s": 3.0} | (broker_keys or {})
+        more = {"stop_grace_s": 8.0} | (broker_keys or {})
         self._configure(self.broker.state / "broker.toml", _broker_keys(self.address, first, admin) | more)
         self._configure(
             self.second.state / "broker.toml", _broker_keys(self.second_address, second, second_admin) | more
@@ -164,8 +168,16 @@ class World:
         path.write_text("".join(lines), encoding="utf-8")
 
     def start(self, *nodes: str) -> None:
-        """The broker and these nodes (all if none is named) run and are attached."""
-        start_all(self.broker, [self.nodes[n] for n in nodes or self.nodes])
+        """The broker and these nodes (all if none is named) run and are attached; with a quorum of them it releases."""
+        programs = [self.nodes[n] for n in nodes or self.nodes]
+        for program in (self.broker, *programs):
+            program.start()
+        ready(self.broker, "serving")
+        for program in programs:
+            ready(program, "attached")
+        federation = self.directory.federation
+        if sum(n in federation.witnesses for n in nodes or self.nodes) >= federation.quorum:
+            ready(self.broker, "releasing")
 
     def restart(self, node: str) -> None:
         """A node that has ended runs again and is attached."""
@@ -184,6 +196,11 @@ class World:
             if (pid := program.pid) is not None:
                 os.kill(pid, signal.SIGCONT)
         stop_all(self.broker, [*self.nodes.values(), self.second])
+        # Should its folder have been cleared away under it, only this process still knows what it started.
+        for program in (self.broker, self.second, *self.nodes.values()):
+            if not program.ended():
+                program._process.kill()
+                program._process.wait()
 
     def kill(self, program: Program, sign: signal.Signals = signal.SIGKILL) -> None:
         """The program has ended, by this signal and by itself."""
@@ -208,8 +225,19 @@ class World:
 
     def size(self, program: Program) -> int:
         """The number of entries in the program's decision log but purges, which come at a time of their own."""
+        return len(self._kept(program))
+
+    def since(self, program: Program, size: int) -> list[dict[str, Any]]:
+        """Its entries after so many, purges neither counted nor given."""
+        return [orjson.loads(entry) for entry in self._kept(program)[size:]]
+
+    def _kept(self, program: Program) -> list[bytes]:
         with LogReader.open(program.state) as reader:
-            return sum(b'"type":"purge"' not in entry for _, entry in reader.forwards(0))
+            return [entry for _, entry in reader.forwards(0) if b'"type":"purge"' not in entry]
+
+    def give_policy(self, node: str, bundle: bytes) -> None:
+        """That is the node's policy file now, whole from one moment to the next: the node may look at any time."""
+        files.replace(self.nodes[node].state / "policy.bundle.json", bundle, mode=files.PUBLIC)
 
     def faults(self, *programs: Program) -> dict[str, object]:
         """What is wrong with the logs of these programs (the broker's and every node's, if none is named)."""
@@ -223,6 +251,23 @@ class World:
 
 def _broker_keys(investigators: str, nodes: str, admin: str) -> dict[str, object]:
     return {"listen_investigators": investigators, "listen_nodes": nodes, "admin": admin}
+
+
+def ready(program: Program, event: str) -> None:
+    """Return once the program has said so since it was started here.
+
+    Raises:
+        AssertionError: it ended, or said nothing of the kind.
+    """
+
+    def so() -> bool:
+        ended = program.ended()
+        if f'"event": "{event}"' in program.log():
+            return True
+        assert not ended, f"{program.state.name} ended: {program.log().strip()[-800:]}"
+        return False
+
+    until(so, f"{program.state.name} is {event}")
 
 
 def said(program: Program) -> str:

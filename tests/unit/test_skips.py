@@ -30,6 +30,17 @@ def pytest_configure(config):
 """
 
 
+def run(suite: Path) -> subprocess.CompletedProcess[str]:
+    """A run of pytest alone over the suite in that folder."""
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "--rootdir", str(suite), "-p", "no:cacheprovider", str(suite)],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+        cwd=suite,
+        capture_output=True,
+        text=True,
+    )
+
+
 @pytest.mark.parametrize(
     ("allowed", "strict", "fails"),
     [
@@ -45,13 +56,7 @@ def test_a_run_fails_exactly_when_a_test_was_skipped_without_leave(
 ) -> None:
     (tmp_path / "test_one.py").write_text(SUITE)
     (tmp_path / "conftest.py").write_text(PLUGIN.format(allowed=allowed, strict=strict))
-    ran = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "--rootdir", str(tmp_path), "-p", "no:cacheprovider", str(tmp_path)],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
+    ran = run(tmp_path)
     assert ran.returncode == int(fails), ran.stdout
     assert ("not in .ci/allowed-skips.txt" in ran.stdout) == (fails or not strict)
 
@@ -60,13 +65,7 @@ def test_a_module_skipped_as_a_whole_counts_too(tmp_path: Path) -> None:
     (tmp_path / "test_one.py").write_text("import pytest\npytest.skip('never', allow_module_level=True)\n")
     (tmp_path / "test_two.py").write_text("def test_runs(): assert True\n")
     (tmp_path / "conftest.py").write_text(PLUGIN.format(allowed={}, strict=True))
-    ran = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "--rootdir", str(tmp_path), "-p", "no:cacheprovider", str(tmp_path)],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
+    ran = run(tmp_path)
     assert ran.returncode == 1, ran.stdout
 
 
