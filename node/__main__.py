@@ -135,7 +135,7 @@ def status(state: Path, as_json: bool) -> None:
     Exit codes: 0 read, 1 it cannot be read, 2 wrong usage.
     """
     from audit.read import LogReader
-    from node.app import Parts
+    from node.parts import Parts
 
     parts = Parts.open(state)
     found = parts.store.status()
@@ -187,7 +187,7 @@ def purge(state: Path, dry_run: bool, clock_checked: bool, lost: tuple[str, ...]
 
     Exit codes: 0 done, 1 nothing or not all was purged, 2 wrong usage.
     """
-    from node.app import Parts
+    from node.parts import Parts
 
     parts, now = Parts.open(state), instants.now()
     before = now - dt.timedelta(seconds=parts.retention_s)

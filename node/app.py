@@ -10,7 +10,6 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable
 from concurrent.futures import CancelledError, ThreadPoolExecutor
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,126 +23,35 @@ from audit.tile_http import BEHIND
 from comity import instants, logs
 from comity.admin import NOT_SERVING, SERVING, Health
 from comity.decision import Pep
-from comity.errors import ComityError, ConfigError, Unavailable
+from comity.errors import ComityError, Unavailable
 from comity.serving import bind
 from comity.status import ErrorInterceptor
 from comity.v1 import ingest_service_pb2_grpc
 from comity.v1 import node_link_service_pb2 as link_pb2
-from identity.directory import Directory
-from identity.folder import IdentityFolder
 from identity.running import Running
 from identity.tls import client_credentials, server_credentials
 from node import policy
 from node.attach import Attachment, Brokers
-from node.config import NodeConfig
-from node.counters import FILE as COUNTERS_FILE
-from node.counters import Counters
-from node.holds import FOLDER as HOLDS_FOLDER
-from node.holds import Holds
-from node.images import Images
-from node.ingest import Ingester
-from node.intake import IMAGES_FOLDER, Intake
+from node.intake import Intake
 from node.kept import Kept
 from node.metrics import NodeMetrics
+from node.parts import Parts
 from node.policy import OwnPolicy
 from node.quota import Quotas
-from node.retention import ClockGuard, Retention, known_ms
+from node.retention import known_ms
 from node.rpc.ingest_service import IngestService
 from node.search import Search
-from node.store.choose import StoreAt
-from node.store.keeping import KeptStore
-from node.store.rules import parse_rules
 from node.witnessing import Witnessing
 from policies.decide import Decider
 from policies.engine import compiled
 from policies.packs import load_packs
-from policies.retention import retention_s
 from policies.vocabulary import Vocabulary
 
-SET_ASIDE_FOLDER = "set-aside"
 SEAL_EVERY_S = 60.0
 PROVE_EVERY_S = 86_400.0
 RECORDED_WITHIN_S = 60.0
 RESTART_AFTER_S = 60.0
 logger = structlog.get_logger("node")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
-    """What a node's state folder holds, opened: shared by the program and the commands on its folder."""
-
-    config: NodeConfig
-    folder: IdentityFolder
-    directory: Directory
-    node: str
-    agency: str
-    retention_s: int
-    store: KeptStore
-    ingester: Ingester
-    counters: Counters
-    holds: Holds
-
-    @classmethod
-    def open(cls, state: Path) -> Parts:
-        """The parts in `state`, made by `comity node init`.
-
-        Raises:
-            ConfigError: something is missing, or the identity is no node's of this directory.
-        """
-        config = NodeConfig.load(state)
-        folder = IdentityFolder.load(state / config.identity)
-        directory = folder.directory()
-        registered = directory.federation.nodes.get(folder.spiffe.id)
-        if folder.spiffe.kind != "node" or registered is None or registered.agency != folder.spiffe.trust_domain:
-            raise ConfigError(f"{folder.path} is not the identity of a node that the directory registers")
-        retention = retention_s(
-            min(config.retention_s or registered.retention_s, registered.retention_s), registered.presets
-        )
-        rules = parse_rules(config.retention_rules)
-        at = StoreAt.parse(config.store, state, password_file=config.store_password_file)
-        store = at.open(
-            agency=registered.agency, node=registered.id, retention_s=retention, clock=instants.now, rules=rules
-        )
-        counters = Counters(state / COUNTERS_FILE)
-        images = Images(state / IMAGES_FOLDER) if config.image_retention_s else None
-        ingester = Ingester(
-            store,
-            state / SET_ASIDE_FOLDER,
-            instants.now,
-            source=registered.source,
-            images=images,
-            counters=counters,
-        )
-        return cls(
-            config=config,
-            folder=folder,
-            directory=directory,
-            node=registered.id,
-            agency=registered.agency,
-            retention_s=retention,
-            store=store,
-            ingester=ingester,
-            counters=counters,
-            holds=Holds(
-                state / HOLDS_FOLDER,
-                directory=directory,
-                node=registered.id,
-                agency=registered.agency,
-                clock=instants.now,
-            ),
-        )
-
-    def retention(self, state: Path, record: Callable[[Draft], None], known_ms: int = 0) -> Retention:
-        """What purges this node; `record` makes an entry durable in its log, or raises. `known_ms`: see ClockGuard."""
-        return Retention(
-            state,
-            node=self.node,
-            store=self.store,
-            holds=self.holds,
-            # Goes on while the machine sleeps, which is no jump of the clock.
-            guard=ClockGuard(lambda: time.clock_gettime(time.CLOCK_BOOTTIME), known_ms),
-            record=record,
-        )
 
 
 class NodeProgram:

@@ -45,7 +45,7 @@ def ingest(state: Path, files: tuple[Path, ...], format_: str | None, bulk: bool
 
     Exit codes: 0 all read in; 3 some records were set aside; 1 a file could not be read; 2 wrong usage.
     """
-    from node.app import Parts
+    from node.parts import Parts
 
     parts = Parts.open(state)
     with contextlib.ExitStack() as stack:
@@ -106,7 +106,7 @@ def replay(state: Path, since: dt.datetime | None, as_json: bool) -> None:
 
     Exit codes: 0 none is left; 3 some still are; 1 failed; 2 wrong usage.
     """
-    from node.app import Parts
+    from node.parts import Parts
 
     parts = Parts.open(state)
     done = parts.ingester.replay(since.replace(tzinfo=dt.UTC) if since else None)
