@@ -156,14 +156,15 @@ class Matrix:
 
     def relation(self, agency: str, node: str, *, on_behalf: bool = False) -> tuple[frozenset[str], _Staff]:
         """What of a `pair` is the agency's own: its facts towards the node's owner, and those of its people."""
-        party = self._bases.get((agency, on_behalf))
-        if party is None:
-            party = self._bases[agency, on_behalf] = self._party(agency, on_behalf, self._question(agency))
-        mentions = self.layer(node).mentions
+        party, mentions = self._base(agency, on_behalf), self.layer(node).mentions
         staff = self._staff.get((agency, mentions))
         if staff is None:
             staff = self._staff[agency, mentions] = tuple(dict.fromkeys(f & mentions for f in self._people[agency]))
         return party.facts(self.federation.nodes[node].agency).true & mentions, staff
+
+    def own(self, agency: str) -> object:
+        """Equal for agencies of which the same is true whoever owns the node, of their people too."""
+        return self._base(agency, False).own, tuple(self._people[agency])
 
     def alike(self, column: str, word: str) -> object:
         """Equal for words of a column (who, role, purpose, act, or node as rules write it) that no rule tells apart."""
@@ -186,6 +187,12 @@ class Matrix:
     def _above(self, column: str, word: str) -> frozenset[str]:
         above: Mapping[str, frozenset[str]] = {} if column == "act" else getattr(self._words, column).above
         return above[word] if above else frozenset((word, ANY_ACT))
+
+    def _base(self, agency: str, on_behalf: bool) -> Party:
+        party = self._bases.get((agency, on_behalf))
+        if party is None:
+            party = self._bases[agency, on_behalf] = self._party(agency, on_behalf, self._question(agency))
+        return party
 
     def _party(self, agency: str, on_behalf: bool, question: Question) -> Party:
         return Party(question, self.federation.agencies[agency], self.federation, self._states, on_behalf=on_behalf)

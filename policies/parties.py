@@ -37,6 +37,11 @@ class Party:
         self._known: dict[tuple[bool, bool, frozenset[str]], Facts] = {}
 
     @property
+    def own(self) -> frozenset[tuple[str, bool | None]]:
+        """What is true of it whoever owns the node."""
+        return frozenset(self._common.items())
+
+    @property
     def known_to(self) -> frozenset[str]:
         """The owners that hold a paper of this party's."""
         return frozenset(self._on_file)

@@ -174,17 +174,17 @@ class Reach:
         # what rules match both follows from the words that name the agency
         one_of_each = {id(self.matrix.setting.node_policies[n]): n for n in self.nodes}.values()
         hosts = {n.agency for n in self.federation.nodes.values() if "own-node" in self.matrix.layer(n.id).mentions}
+        relations: dict[object, object] = {}
 
         def key(agency: str) -> object:
             a = self.federation.agencies[agency]
-            return (
-                self.matrix.alike("who", agency),
-                (a.kind == "federal", a.state),
-                tuple((p.kind, p.to_agency, p.expires) for p in self._papers.get(agency, ())),
-                tuple(self.sources[agency].items()),
-                agency if agency in hosts else "",
-                tuple(self.matrix.relation(agency, n) for n in one_of_each),
-            )
+            papers = tuple((p.kind, p.to_agency, p.expires) for p in self._papers.get(agency, ()))
+            # all that a relation follows from, beside the node
+            alike = (a.kind == "federal", a.state, papers, agency if agency in hosts else "", self.matrix.own(agency))
+            if alike not in relations:
+                relations[alike] = tuple(self.matrix.relation(agency, n) for n in one_of_each)
+            sources = tuple(self.sources[agency].items())
+            return self.matrix.alike("who", agency), alike[:-1], sources, relations[alike]
 
         return grouped(agencies, key)
 
