@@ -42,7 +42,7 @@ _SKEW_MS, _LIFETIME_MS = (t // dt.timedelta(milliseconds=1) for t in (CLOCK_SKEW
 Seen = tuple[bytes, bytes, bytes, bytes, bytes, bytes]
 
 
-_TEXT, _INSTANT, _COMMITTED = '"([^"]*)"', '"(.{24})"', '"(.{44})"'
+_TEXT, _WORD, _INSTANT, _COMMITTED = '"([^"]*+)"', '"([^"]{0,200}+)"', '"(.{24})"', '"(.{44})"'
 _ENVELOPE = (
     rf'\{{"payload":{_TEXT},"payload_type":"{re.escape(INQUIRY_TYPE)}",'
     rf'"signatures":\[\{{"chain":\[([^\]]*)\],"signature":{_TEXT}\}}\]\}}'
@@ -50,13 +50,13 @@ _ENVELOPE = (
 _SEALED = form.shape_of(form.BODIES["inquiry"].optional["sealed"])
 _ENTRY = re.compile(
     (
-        rf'\{{"act":{_TEXT},"approvers":\[\],"at":{_INSTANT},"authority":{_TEXT},"beneficiary":{_TEXT},'
+        rf'\{{"act":{_WORD},"approvers":\[\],"at":{_INSTANT},"authority":{_WORD},"beneficiary":{_WORD},'
         rf'"commitments":\{{(?:"authority_reference":{_COMMITTED},)?"case_number":{_COMMITTED},"query":{_COMMITTED}\}},'
-        rf'"directory_version":({form.shape_of(form.index)}),"envelope":{_ENVELOPE},"expires_at":{_INSTANT},"federation":{_TEXT},'
+        rf'"directory_version":({form.shape_of(form.index)}),"envelope":{_ENVELOPE},"expires_at":{_INSTANT},"federation":{_WORD},'
         rf'"head":({HEAD}\}}),"inquiry_hash":"(.{{64}})","inquiry_id":"(.{{36}})","issued_at":{_INSTANT},'
         rf'"peers":(\[[^\]]*\]),{fields("inquiry", "preview")},'
-        rf'"purpose":\{{"code":{_TEXT},"legal_basis":{_TEXT},"offence":{_TEXT}\}},"received_from":{_TEXT},'
-        rf'"requester":\{{"agency":{_TEXT},"person":{_TEXT},"role":{_TEXT}\}},(?:"sealed":{_SEALED},)?'
+        rf'"purpose":\{{"code":{_WORD},"legal_basis":{_WORD},"offence":{_WORD}\}},"received_from":{_WORD},'
+        rf'"requester":\{{"agency":{_WORD},"person":{_WORD},"role":{_WORD}\}},(?:"sealed":{_SEALED},)?'
         rf'"targets":({form.shape_of(form.BODIES["inquiry"].required["targets"])}),"type":"inquiry","v":1,'
         rf'"window":\{{"begin":{_INSTANT},"end":{_INSTANT}\}}\}}'
     ).encode("latin-1"),

@@ -7,7 +7,7 @@ decided and answered.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -99,7 +99,8 @@ def look(read: Read, first: int, stop: int, signatures: evidence.Signatures | No
             end = min(stop, at + STRIDE)
             if not looking.at_once(read(at, end), at, end):
                 looking = _Looking(first, signatures)
-                looking.one_by_one(read(first, stop), stop)
+                strides = range(first, stop, STRIDE)  # a hostile row has up to a megabyte
+                looking.one_by_one((row for at in strides for row in read(at, min(stop, at + STRIDE))), stop)
                 break
     except LogFault as e:
         looking.block.fault = (e.index, str(e), e.reason)
@@ -134,7 +135,7 @@ class _Looking:
         except LogFault:
             return False
 
-    def one_by_one(self, rows: Sequence[Row], stop: int) -> None:
+    def one_by_one(self, rows: Iterable[Row], stop: int) -> None:
         for expected, (index, stored, entry) in enumerate(rows, self.block.first):
             if index != expected:
                 raise LogFault(f"entry {expected} is missing", index=expected, reason="MISSING")

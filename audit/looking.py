@@ -87,7 +87,10 @@ def _heard(helper: Helper, done: dict[int, Block], undone: deque[int]) -> bool:
             else:
                 done[helper.has.pop(0)] = found
     except (EOFError, OSError):  # killed for memory, say
-        undone.extendleft(reversed(helper.has))
+        # In order: where two are gone at once, the next to be joined may not stand behind one far ahead of it.
+        left = sorted((*helper.has, *undone))
+        undone.clear()
+        undone.extend(left)
         return False
     return True
 

@@ -37,9 +37,10 @@ class Room:
         """
         if self._file < 0:
             try:
-                self._file = os.open(self._wal, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+                self._file = os.open(self._wal, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
             except FileNotFoundError:  # SQLite makes it with the first commit
                 return
+            self._size = self._left()
         size = os.fstat(self._file).st_size
         if size == self._size:
             return
@@ -52,6 +53,16 @@ class Room:
         except OSError as e:
             if e.errno not in _NO_ROOM:
                 raise
+
+    def _left(self) -> int:
+        """The file's length if room that was made before is at its end, else 0.
+
+        A program that is killed and started over and over would otherwise make more each time, without end.
+        """
+        size = os.fstat(self._file).st_size
+        # A frame is shorter than a piece, and the number of its page, in its head, is not zero.
+        end = os.pread(self._file, _PIECE_BYTES, max(0, size - _PIECE_BYTES))
+        return size if len(end) == end.count(0) == _PIECE_BYTES else 0
 
     def close(self) -> None:
         """Let go of the file."""

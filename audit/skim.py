@@ -19,7 +19,8 @@ from audit.entry import MAX_ENTRY_BYTES
 
 T = TypeVar("T")
 Said = tuple[bytes, ...]
-_KEPT = 8_192  # pieces of a kind, a few hundred bytes each
+_KEPT_BYTES = 8_000_000  # pieces of a kind: some thousand as programs write them, fewer of those made to be long
+_OVERHEAD_BYTES = 500  # of a piece, beyond its length: what it says, and its place
 
 
 class Known(dict[bytes, "T | None"]):
@@ -27,11 +28,13 @@ class Known(dict[bytes, "T | None"]):
 
     def __init__(self, read: Callable[[bytes], T | None]) -> None:
         super().__init__()
-        self._read = read
+        self._read, self._left = read, _KEPT_BYTES
 
     def __missing__(self, piece: bytes) -> T | None:
-        if len(self) >= _KEPT:
+        self._left -= len(piece) + _OVERHEAD_BYTES
+        if self._left < 0:
             self.clear()
+            self._left = _KEPT_BYTES - len(piece) - _OVERHEAD_BYTES
         self[piece] = said = self._read(piece)
         return said
 
@@ -64,31 +67,35 @@ def passed_over(example: str) -> str:
 
 
 _TIME, _HEX, _UUID = "2030-05-01T12:00:00.000Z", "0" * 64, "01bb4754-0200-7800-aa0e-1b509ca7a0ac"
-HEAD = passed_over(f'{{"root":"{_HEX}","size":') + "[0-9]+"
+# Every run of unknown length has a most and gives nothing back: an entry, or 256 of them, made to be cut in very many
+# ways would otherwise be tried in all of them, for days.
+_DIGITS = "[0-9]{1,16}+"
+HEAD = passed_over(f'{{"root":"{_HEX}","size":') + _DIGITS
 _CITED = HEAD + passed_over(f'}},"inquiry_hash":"{_HEX}","inquiry_id":"{_UUID}"')
 _INDEX = "(0|[1-9][0-9]{0,14})"
 _ENDS = "[AEIMQUYcgkosw048]="  # of base64 whose last three digits are two bytes
 NAME = r"[!#-*,-\[\]-~]{1,200}"
 
 _DECISION = (
-    rf'decision_id":"([^"]{{1,200}})",{fields("decision", "effect")},"federation_digest":'
+    rf'decision_id":"([^"]{{1,200}}+)",{fields("decision", "effect")},"federation_digest":'
     rf"({passed_over(f'`{_HEX}`,`head`:')}{_CITED})"
 )
 _OUTCOME = (
-    rf'count":([0-9]+,"coverage":(?:null|{passed_over(f"{{`begin`:`{_TIME}`,`end`:`{_TIME}`}}")})),"head":({_CITED})'
-    rf'(,"node":"[^"]*","outcome":"[^"]*"),"payload_hash":"({passed_over(_HEX)}|)"'
+    rf'count":({_DIGITS},"coverage":(?:null|{passed_over(f"{{`begin`:`{_TIME}`,`end`:`{_TIME}`}}")})),"head":({_CITED})'
+    rf'(,"node":"[^"]{{0,63}}+","outcome":"[^"]{{0,63}}+"),"payload_hash":"({passed_over(_HEX)}|)"'
 )
 _NOTE = (
-    rf"([^\\]*)\\n{_INDEX}\\n(.{{42}}){_ENDS}\\n\\n"
-    rf"\xe2\x80\x94 ([^ ]*) (.{{90}}){_ENDS}\\n"
+    rf"([^\\]{{0,200}}+)\\n{_INDEX}\\n(.{{42}}){_ENDS}\\n\\n"
+    rf"\xe2\x80\x94 ([^ ]{{0,200}}+) (.{{90}}){_ENDS}\\n"
 )
 _RECEIPT = (
     rf'checkpoint":"{_NOTE}","head":({HEAD}\}}),"index":{_INDEX},"inquiry_id":"({passed_over(_UUID)})",'
     rf'"leaf_hash":"({passed_over(_HEX)})"'
 )
 _BEGUN = rf'(\{{(?:"approved":(?:true|false),)?"at":{passed_over(f"`{_TIME}`")}),"'
+_REST = r"([^\[]{0,1000}+)(\[[^\]]{0,8192}+\])([^\n]*+)"
 _LINES = re.compile(
-    rf"(?:{_BEGUN}(?:{_DECISION}|{_OUTCOME}|{_RECEIPT})([^\[]*)(\[[^\]]*\])([^\n]*)|([^\n]*))\n".encode("latin-1"),
+    rf"(?:{_BEGUN}(?:{_DECISION}|{_OUTCOME}|{_RECEIPT}){_REST}|([^\n]*+))\n".encode("latin-1"),
     re.DOTALL,
 ).findall
 
@@ -169,8 +176,8 @@ def skim(first: int, entries: Sequence[bytes], taker: Taker) -> bool:
     Raises:
         LogFault: as `taker.single`.
     """
-    found = lines(entries)
-    if found is None or max(map(len, entries)) > MAX_ENTRY_BYTES:
+    found = lines(entries) if max(map(len, entries)) <= MAX_ENTRY_BYTES else None
+    if found is None:
         return False
     reader, gathered = _Reader(), Gathered()
     was_peers, was, said_of, nodes, indexes = b"", None, None, list[bytes](), list[int]()

@@ -77,6 +77,53 @@ def test_whoever_helps_every_block_is_there_once_and_in_order(
         assert list(shared(reader, SIZE, None, hands)) == expected(reader)
 
 
+class NoRows:
+    """A log of which nothing is left: every block of it is found to be missing, and costs nothing."""
+
+    def block(self, start: int, stop: int) -> list[tuple[int, object, object]]:
+        return []
+
+
+class Silent(AtHand):
+    """A connection to a helper that says nothing but that it has started, and is gone when `until` is asked this."""
+
+    until: AtHand | None = None
+
+    def send(self, asked: tuple[int, int]) -> None:
+        self.asked.append(asked[0])
+
+    def poll(self) -> bool:
+        return bool(self.found) or self.gone()
+
+    def gone(self) -> bool:
+        return self.until is not None and len(self.until.asked) > 10
+
+    def recv(self) -> Block | None:
+        if not self.found:
+            raise EOFError
+        return self.found.popleft()
+
+
+class Doomed(AtHand):
+    """A connection to a helper that looks at once, and is gone, with what it was asked last, when that was a lot."""
+
+    def recv(self) -> Block | None:
+        if len(self.asked) > 10:
+            raise EOFError
+        return super().recv()
+
+
+def test_helpers_that_are_gone_at_once_leave_the_next_block_to_be_looked_at_first() -> None:
+    """One had the next to be joined, the other was far ahead: as when memory runs out and all of them are killed."""
+    reader: LogReader = NoRows()  # type: ignore[assignment]
+    slow, ahead = Silent(reader), Doomed(reader)
+    slow.until = ahead
+    hands = [Helper(slow), Helper(ahead)]  # type: ignore[arg-type]
+    there = shared(reader, 60 * BLOCK, None, hands)
+    assert [block.first for block in there] == list(range(0, 60 * BLOCK, BLOCK))
+    assert slow.asked[0] < ahead.asked[-1] - 8 * BLOCK, "farther ahead than one process alone would go"
+
+
 def test_a_helper_is_given_blocks_once_it_says_that_it_has_started_and_not_before(folder: Path) -> None:
     with LogReader.open(folder) as reader:
         ready, waiting = AtHand(reader), AtHand(reader, ready=False)

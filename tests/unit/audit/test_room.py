@@ -75,6 +75,25 @@ def test_a_file_that_was_cut_short_gets_room_again_once_it_holds_something(wal: 
     assert wal.read_bytes() == b"y" * 30 + bytes(30)
 
 
+def test_a_program_that_is_started_again_and_again_makes_no_more_room_than_it_uses(wal: Path) -> None:
+    wal.write_bytes(b"x" * MOST_BYTES)
+    for start in range(1, 20):
+        room = Room(wal)
+        room.make()
+        room.close()
+        with wal.open("r+b") as file:
+            file.seek(MOST_BYTES + (start - 1) * 4120)
+            file.write(b"y" * 4120)
+    assert wal.stat().st_size == 2 * MOST_BYTES
+
+
+@pytest.mark.parametrize("left", [0, 4120, 16 * 1024 - 1], ids=["none", "of a frame", "too little"])
+def test_a_program_that_is_started_again_makes_room_where_too_little_is_left(left: int, wal: Path, room: Room) -> None:
+    wal.write_bytes(b"x" * 100_000 + bytes(left))
+    room.make()
+    assert wal.stat().st_size == 2 * (100_000 + left)
+
+
 def test_nothing_is_written_through_a_link_that_stands_in_the_files_place(wal: Path, room: Room) -> None:
     other = wal.with_name("other")
     other.write_bytes(b"x" * 100)

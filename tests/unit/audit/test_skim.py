@@ -306,6 +306,31 @@ def test_a_receipt_whose_checkpoint_does_not_cover_it_is_refused_at_once_too() -
         assert (fault[0], fault[2]) == (1, "BAD_RECEIPT")
 
 
+CUT_IN_MANY_WAYS = {
+    "digits without an end": GOLDEN["decision"].partition(b'"size":')[0] + b'"size":' + b"1" * 59_000,
+    "digits before what is passed over": re.sub(rb'"size":[0-9]+', b'"size":' + b"1" * 59_000, GOLDEN["outcome"]),
+    "a count without an end": GOLDEN["outcome"].partition(b'"count":')[0] + b'"count":' + b"1" * 59_000,
+    "a note without an end": GOLDEN["receipt"].partition(b"\\n")[0] + b"1" * 59_000,
+    "a list without an end": GOLDEN["decision"].partition(b'"peers":')[0] + b'"peers":[' + b"1" * 59_000,
+}
+
+
+@pytest.mark.parametrize("entry", CUT_IN_MANY_WAYS.values(), ids=CUT_IN_MANY_WAYS)
+def test_entries_made_to_be_cut_in_very_many_ways_are_refused_and_not_all_ways_tried(entry: bytes) -> None:
+    fault = same([entry] * STRIDE).fault
+    assert fault is not None
+    assert (fault[0], fault[2]) == (0, "NOT_CANONICAL")
+
+
+@pytest.mark.parametrize("length", [1, 60_000])
+def test_of_pieces_however_long_no_more_is_kept_than_a_few_megabytes(length: int) -> None:
+    pieces = skim.Known(bytes)
+    for piece in (b"%d".rjust(length) % i for i in range(20_000 if length == 1 else 300)):
+        assert pieces[piece] == piece
+    assert 1 <= len(pieces) <= 16_000
+    assert sum(map(len, pieces)) <= 8_000_000
+
+
 def test_an_odd_entry_does_not_hide_a_change_of_time_before_or_after_it() -> None:
     decision = GOLDEN["decision"]
     later = decision.replace(b"00.123Z", b"00.124Z")
@@ -322,6 +347,21 @@ def test_a_fault_behind_many_strides_tells_what_stood_before_it() -> None:
     assert there.edge == list(Rows([leaf_hash(entry)] * at).edge(at))
     assert BLOCK.bit_count() == 1
     assert BLOCK % STRIDE == 0
+
+
+@pytest.mark.parametrize("at", [0, STRIDE - 1, STRIDE, 2 * STRIDE + 3, 3 * STRIDE])
+def test_no_more_than_a_stride_is_read_at_once_wherever_a_fault_is_and_what_stood_before_it_is_told(at: int) -> None:
+    entry, widths = GOLDEN["start"], list[int]()
+    rows: list[tuple[int, object, object]] = [(i, leaf_hash(entry), entry) for i in range(3 * STRIDE + 9)]
+    del rows[at]
+
+    def read(first: int, stop: int) -> list[tuple[int, object, object]]:
+        widths.append(stop - first)
+        return [row for row in rows if first <= row[0] < stop]
+
+    there = look(read, 0, 3 * STRIDE + 9)
+    assert (there.count, there.fault and (there.fault[0], there.fault[2])) == (at, (at, "MISSING"))
+    assert max(widths) == STRIDE
 
 
 ODD: dict[str, tuple[object, object]] = {
