@@ -88,12 +88,19 @@ def seal_file(path: Path) -> int:
     """Seal the file in place, whole or not at all. Returns the number of its rows.
 
     Raises:
-        PolicyError: it cannot be read as text, or holds a character that no policy may hold.
+        PolicyError: it cannot be read as text, has not the header of rules, or holds a character that no policy may
+            hold.
     """
     try:
         body = path.read_bytes().decode("utf-8")
     except (OSError, UnicodeDecodeError) as e:
         raise PolicyError(f"cannot be read: {type(e).__name__}", file=path.name) from e
+    # The file is replaced, and everybody may read it then: a key that is named by mistake must stay what it is.
+    number, first = next(((n, t) for n, t in enumerate(body.splitlines(), 1) if not t.startswith("#")), (1, ""))
+    if first != HEADER:
+        raise PolicyError(
+            f"is no table of rules, and stays as it is; right is first the header {HEADER}", file=path.name, line=number
+        )
     sealed = seal(body)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:

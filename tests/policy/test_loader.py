@@ -205,6 +205,19 @@ def test_the_seal_command_mends_an_edited_file(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["own.csv"]
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    ["-----BEGIN PRIVATE KEY-----\nMIG\n", "", "#rules\n", f"\n{HEADER}\n", "a,b\n1,2\n"],
+    ids=["a key", "nothing", "only a comment", "a header that is not first", "another table"],
+)
+def test_what_is_no_table_of_rules_is_not_sealed_and_stays_as_it_is(tmp_path: Path, wrong: str) -> None:
+    path = tmp_path / "key.pem"
+    path.write_text(wrong, encoding="ascii")
+    path.chmod(0o600)
+    assert main([str(path)]) == 1
+    assert (path.read_text(encoding="ascii"), path.stat().st_mode & 0o777) == (wrong, 0o600)
+
+
 @pytest.mark.parametrize("name", ["no-such-pack", "../model", "US-CA", ""])
 def test_a_pack_that_is_none_is_refused(name: str) -> None:
     with pytest.raises(PolicyError):
