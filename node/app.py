@@ -35,10 +35,10 @@ from node.attach import Attachment, Brokers
 from node.intake import Intake
 from node.kept import Kept
 from node.metrics import NodeMetrics
-from node.parts import Parts
+from node.parts import Parts, guard_of
 from node.policy import OwnPolicy
 from node.quota import Quotas
-from node.retention import known_ms
+from node.retention import ClockGuard, known_ms
 from node.rpc.ingest_service import IngestService
 from node.search import Search
 from node.witnessing import Witnessing
@@ -49,6 +49,7 @@ from policies.vocabulary import Vocabulary
 
 SEAL_EVERY_S = 60.0
 PROVE_EVERY_S = 86_400.0
+FIRST_PURGE_S = 30.0  # after each start: one that is to come once a day never would, if certificates last half of one
 RECORDED_WITHIN_S = 60.0
 RESTART_AFTER_S = 60.0
 logger = structlog.get_logger("node")
@@ -57,7 +58,7 @@ logger = structlog.get_logger("node")
 class NodeProgram:
     """One node."""
 
-    def __init__(self, state: Path, running: Running) -> None:
+    def __init__(self, state: Path, running: Running, guard: ClockGuard | None = None) -> None:
         self._parts = p = Parts.open(state)
         self._running = running
         self._policy_due = asyncio.Event()
@@ -106,7 +107,8 @@ class NodeProgram:
             counters=p.counters,
             clock=instants.now,
         )
-        self._retention = p.retention(state, self._record, known_ms(state, self._log))
+        self.guard = guard or guard_of(known_ms(state, self._log))
+        self._retention = p.retention(state, self._record, guard=self.guard)
         self._metrics = NodeMetrics(
             state,
             status=p.store.status,
@@ -225,8 +227,9 @@ class NodeProgram:
     async def _purge(self) -> None:
         """What is past its retention leaves the disk; a log entry an hour says how much."""
         p, loop = self._parts, asyncio.get_running_loop()
+        wait_s = min(p.config.purge_every_s, FIRST_PURGE_S)
         while True:
-            await asyncio.sleep(p.config.purge_every_s)
+            await asyncio.sleep(wait_s)
             now = instants.now()
             before = now - dt.timedelta(seconds=min(p.retention_s, self._policy.published.retention_s))
             try:
@@ -239,6 +242,7 @@ class NodeProgram:
             except ComityError as error:
                 self._done.failing["purge"] = error.reason
                 logger.error("not purged", reason=error.reason)
+            wait_s = p.config.purge_every_s
 
     async def _seal(self) -> None:
         """Hot segments become sealed parts, and every part is read once a day to see that it is what was sealed."""
@@ -300,9 +304,14 @@ async def run(state: Path) -> int:
     """
     logs.configure("node", state.name)
     running = Running("node", instants.now)
+    guard: ClockGuard | None = None
     while True:
-        code = await NodeProgram(state, running).serve()
+        program = NodeProgram(state, running, guard)
+        code = await program.serve()
         if not running.anew:
             return code
+        # A jump of the clock that it waits out is not forgotten with a certificate that is renewed meanwhile.
+        guard = program.guard
+        del program
         running.again()
         gc.unfreeze()

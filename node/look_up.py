@@ -19,6 +19,7 @@ from node.store.interface import DetectionStore
 MAX_DETECTIONS = 2_000  # an outcome of so many is about 250 kB
 MAX_SIGHTINGS = 500  # of a plate whose convoy is asked for
 MAX_GAPS = 5  # named in a reason
+MAX_LOOKS = 20  # past reads of cameras that are left out: a busy street's could be asked for by the million
 LEFT_OUT = "policy releases nothing of some of this node's cameras to this search"
 MIN_COARSE_RADIUS_M = 1_000  # what a place rounded to 0.01 degree gives away too
 _MS = dt.timedelta(milliseconds=1)
@@ -78,10 +79,13 @@ def look_up(
     coverage, code, reason = permitted_window(inquiry, obligations, retention_s, now)
     matches: list[Match] = []
     if coverage.begin < coverage.end:
-        matches, whole_from = _find(store, inquiry.act, disclosed.query, coverage)
+        matches, whole_from = _find_of(cameras, store, inquiry.act, disclosed.query, coverage)
         if whole_from > coverage.begin:
             coverage, code = Coverage(begin=whole_from, end=coverage.end), "TOO_MANY"
-            reason = f"the plate was seen more than {MAX_SIGHTINGS} times: ask for an earlier window to see the rest"
+            many = "reads are more than can be looked through"
+            if isinstance(disclosed.query, ConvoyQuery):
+                many = f"the plate was seen more than {MAX_SIGHTINGS} times"
+            reason = f"{many}: ask for an earlier window to see the rest"
         # What fell out of retention while it was searched was not searched.
         horizon = min(store.horizon(), coverage.end)
         if horizon > coverage.begin:
@@ -102,8 +106,7 @@ def look_up(
     if cameras.some_left_out:
         code, reason = code or "CAMERAS_LEFT_OUT", f"{reason}; {LEFT_OUT}" if reason else LEFT_OUT
     # Nothing outside what is said to have been searched is released.
-    searched = [m for m in matches if coverage.begin <= m.detection.captured_at < coverage.end]
-    released = [m for m in searched if m.detection.camera in cameras]
+    released = [m for m in matches if coverage.begin <= m.detection.captured_at < coverage.end]
     return Found(
         detections=tuple(redact(m, obligations.redaction, agency) for m in released),
         coverage=coverage,
@@ -144,6 +147,29 @@ def check_cameras(query: Query, cameras: Cameras) -> None:
 
 def _has_circle(query: Query) -> bool:
     return isinstance(query, AreaQuery) and query.circle is not None
+
+
+def _find_of(
+    cameras: Cameras, store: DetectionStore, act: Act, query: Query, span: Coverage
+) -> tuple[list[Match], dt.datetime]:
+    """As `_find`, of these cameras: where the answer ends may not tell how often and when the others saw the plate."""
+    matches, whole_from = _find(store, act, query, span)
+    if not cameras.some_left_out:
+        return matches, whole_from
+    out: list[Match] = []
+    for _ in range(MAX_LOOKS):
+        if len(matches) <= MAX_DETECTIONS:
+            return [*out, *_by(cameras, matches)], whole_from
+        oldest = matches[-1].detection.captured_at  # of that millisecond there may be more
+        out += _by(cameras, [m for m in matches if m.detection.captured_at > oldest])
+        if len(out) > MAX_DETECTIONS or matches[0].detection.captured_at == oldest:
+            break
+        matches, _ = _find(store, act, query, Coverage(begin=span.begin, end=oldest + _MS))
+    return out, whole_from if len(out) > MAX_DETECTIONS else oldest + _MS
+
+
+def _by(cameras: Cameras, matches: list[Match]) -> list[Match]:
+    return [m for m in matches if m.detection.camera in cameras]
 
 
 def _find(store: DetectionStore, act: Act, query: Query, span: Coverage) -> tuple[list[Match], dt.datetime]:

@@ -94,14 +94,20 @@ class Parts:
             ),
         )
 
-    def retention(self, state: Path, record: Callable[[Draft], None], known_ms: int = 0) -> Retention:
-        """What purges this node; `record` makes an entry durable in its log, or raises. `known_ms`: see ClockGuard."""
+    def retention(
+        self, state: Path, record: Callable[[Draft], None], known_ms: int = 0, guard: ClockGuard | None = None
+    ) -> Retention:
+        """What purges this node; `record` makes an entry durable in its log, or raises. `known_ms`: see `guard_of`."""
         return Retention(
             state,
             node=self.node,
             store=self.store,
             holds=self.holds,
-            # Goes on while the machine sleeps, which is no jump of the clock.
-            guard=ClockGuard(lambda: time.clock_gettime(time.CLOCK_BOOTTIME), known_ms),
+            guard=guard or guard_of(known_ms),
             record=record,
         )
+
+
+def guard_of(known_ms: int = 0) -> ClockGuard:
+    """A guard by a counter that goes on while the machine sleeps, which is no jump of the clock; see `ClockGuard`."""
+    return ClockGuard(lambda: time.clock_gettime(time.CLOCK_BOOTTIME), known_ms)

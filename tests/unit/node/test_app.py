@@ -5,12 +5,17 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 from dataclasses import dataclass, field
-from typing import cast
+from pathlib import Path
+from typing import ClassVar, cast
 
 import pytest
 
 from comity.errors import Unavailable
+from identity.running import Running
+from node import app
 from node.app import NodeProgram, kept_up
+from node.parts import guard_of
+from node.retention import ClockGuard
 
 
 async def test_a_defect_does_not_end_what_a_node_does_for_ever() -> None:
@@ -72,3 +77,57 @@ async def test_after_a_jump_of_the_clock_pictures_and_records_set_aside_stay_as_
     with pytest.raises(EOFError):
         await NodeProgram._purge(cast(NodeProgram, program))
     assert (program.said, program.failing) == (["clock"], {"purge": "CLOCK_JUMPED"})
+
+
+class Daily(Purging):
+    """A node that is to purge once a day; `purged` is set by its first purge."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.purged = asyncio.Event()
+        self.loop = asyncio.get_running_loop()
+
+    @property
+    def purge_every_s(self) -> float:
+        return 86_400.0
+
+    def check_clock(self, now: dt.datetime) -> None:
+        self.loop.call_soon_threadsafe(self.purged.set)
+        super().check_clock(now)
+
+
+async def test_a_node_purges_after_each_start_though_it_is_to_purge_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app, "FIRST_PURGE_S", 0.0)
+    program = Daily()
+    purging = asyncio.ensure_future(NodeProgram._purge(cast(NodeProgram, program)))
+    await program.purged.wait()
+    purging.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await purging
+
+
+class Twice:
+    """A node's program that starts anew once; `guards` are those that its runs were given."""
+
+    guards: ClassVar[list[ClockGuard | None]] = []
+
+    def __init__(self, _state: Path, running: Running, guard: ClockGuard | None = None) -> None:
+        self.running = running
+        self.guards.append(guard)
+        self.guard = guard or guard_of()
+
+    async def serve(self) -> int:
+        self.running._anew = len(self.guards) == 1
+        return 0
+
+
+async def test_a_jump_of_the_clock_is_not_forgotten_when_the_program_starts_anew(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(app, "NodeProgram", Twice)
+    monkeypatch.setattr("node.app.logs.configure", lambda *_: None)
+    Twice.guards.clear()
+    assert await app.run(tmp_path) == 0
+    first, second = Twice.guards
+    assert first is None
+    assert isinstance(second, ClockGuard)

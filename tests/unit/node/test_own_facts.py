@@ -13,8 +13,8 @@ from comity.outcome import OutcomeKind
 from comity.purpose import Act
 from comity.query import ConvoyQuery, PlateQuery
 from node.config import FILE, NodeConfig
-from node.look_up import Withheld, look_up
-from node.model import ALL_CAMERAS, Cameras
+from node.look_up import MAX_DETECTIONS, Withheld, look_up
+from node.model import ALL_CAMERAS, Cameras, Found
 from tests.fakes import FakeStore
 from tests.unit.broker.scene import ALLOW
 from tests.unit.comity import scene
@@ -96,6 +96,48 @@ def test_a_convoy_is_withheld_where_cameras_are_left_out_and_nothing_is_searched
             look_up(store, asked, disclosed, Obligations(), retention_s=1, agency=ALDER, now=NOW, cameras=cameras)
         assert e.value.reason == "CAMERAS_LEFT_OUT"
     assert store.searches == 0
+
+
+def told(store: FakeStore) -> Found:
+    """What a search of 7 days tells without the mobile camera."""
+    disclosed = Disclosed(query=PlateQuery(plate=scene.PLATE), case_number="", authority_reference="")
+    left_out = Cameras(named=MOBILE, alone=False)
+    how = {"retention_s": 86_400 * 30, "agency": ALDER, "now": NOW, "cameras": left_out}
+    return look_up(store, scene.inquiry(), disclosed, Obligations(), **how)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("hidden", "shown", "reason"),
+    [
+        pytest.param(MAX_DETECTIONS + 1, 3, "CAMERAS_LEFT_OUT", id="few of the others"),
+        pytest.param(2 * MAX_DETECTIONS + 1, MAX_DETECTIONS + 1, "TOO_MANY", id="many of the others too"),
+    ],
+)
+def test_how_often_a_camera_that_is_left_out_saw_the_plate_changes_nothing_of_what_is_told(
+    hidden: int, shown: int, reason: str
+) -> None:
+    both, others = FakeStore(), FakeStore()
+    for store in (both, others):
+        store.add([seen(60 + 20 * i) for i in range(shown)])
+    both.add([seen(10 + 3 * i, camera="car-7", source_id=f"car-{i}") for i in range(hidden)])
+    assert told(both) == told(others)
+    assert told(both).reason_code == reason
+
+
+@pytest.mark.parametrize(
+    ("apart_s", "looks"),
+    [pytest.param(1, 1, id="too many to look through"), pytest.param(0, 20, id="all at one instant")],
+)
+def test_where_it_cannot_look_past_what_is_left_out_it_tells_so_and_ends(
+    monkeypatch: pytest.MonkeyPatch, apart_s: int, looks: int
+) -> None:
+    monkeypatch.setattr("node.look_up.MAX_LOOKS", looks)
+    store = FakeStore()
+    store.add([seen(5), seen(90_000)])
+    store.add([seen(10 + apart_s * i, camera="car-7", source_id=f"car-{i}") for i in range(MAX_DETECTIONS + 1)])
+    found = told(store)
+    assert (len(found.detections), found.reason_code) == (1, "TOO_MANY")
+    assert NOW - DAY < found.coverage.begin < NOW
 
 
 def test_all_cameras_leave_none_out() -> None:
