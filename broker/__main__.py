@@ -14,7 +14,7 @@ from audit.log import DecisionLog
 from audit.witness import VKEY_NAME, Witness
 from broker.state import folder as kept
 from comity import config, instants
-from comity.errors import ComityError
+from comity.errors import ComityError, ConfigError
 from identity import files
 from identity.folder import IdentityFolder
 from identity.state_folder import make_config
@@ -48,6 +48,8 @@ def init(state: Path, identity: Path, investigators: str, nodes: str, admin: str
     Exit codes: 0 made, 1 refused (something is there already), 2 wrong usage.
     """
     folder = IdentityFolder.load(identity)
+    if folder.spiffe.kind != "broker":  # else it is said by serve, after the log's key has been pinned
+        raise ConfigError(f"{identity} is the identity of a {folder.spiffe.kind}, not of a broker", reason="WRONG_KIND")
     for option, given in (("--investigators", investigators), ("--nodes", nodes), ("--admin", admin)):
         config.address(given, key=option)
     make_config(

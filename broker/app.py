@@ -39,7 +39,7 @@ from broker.state.folder import FOLDER, FolderBundles
 from broker.state.inprocess import InProcessPresence, InProcessQuota, InProcessReplayGuard
 from broker.state.redis import PREFIX, RedisPresence, RedisQuota, RedisReplayGuard, SharedRedis
 from broker.state.redis_bundles import RedisBundles
-from broker.witnessing import Witnessing
+from broker.witnessing import Witnessing, enough_witnesses
 from comity import instants, logs
 from comity.admin import NOT_SERVING, SERVING, Health
 from comity.decision import Pep
@@ -223,7 +223,7 @@ class Broker:
         await self._health.set(NOT_SERVING, RELEASING)
         self._start(self._witnessing.exchange.run())
         self._start(self._stay_present())
-        self._start(self._running.renew(self._folder, self.directory, self.config.renew_every_s))
+        self._start(self._running.renew(self._folder, self.directory, self.config.renew_every_s, fit_to_serve))
         self._start(idle.keep_ahead(self._search.decider, self._shadow, self._links, instants.now))
         self._start(policies.follow(self._bundles.hints(), self._pull, hint_missed))
         gc.freeze()
@@ -346,6 +346,16 @@ def decider_of(directory: Directory, shadow: Shadow | None = None) -> Decider:
     # Unique is enough, and the system's randomness costs more than the decision: one draw a process.
     run, numbers = uuid.uuid4(), itertools.count(1)
     return Decider(federation, policy, Pep.BROKER, lambda: f"{run}-{next(numbers)}", shadow)
+
+
+def fit_to_serve(directory: Directory) -> None:
+    """Return if a broker starts under this directory; a running one must not end for one that it could not.
+
+    Raises:
+        ConfigError, PolicyError: as `enough_witnesses`, `decider_of`.
+    """
+    enough_witnesses(directory)
+    decider_of(directory)
 
 
 def bundles_of(directory: Directory, shared: SharedRedis | None, state_folder: Path) -> Bundles:

@@ -7,12 +7,12 @@ before: so an older copy of the log, or another past of it, is never gone on fro
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import structlog
 
-from audit.cosignature import other_witnesses, witnesses_of_brokers, witnesses_of_nodes
+from audit.cosignature import WitnessKey, other_witnesses, witnesses_of_brokers, witnesses_of_nodes
 from audit.exchange import Exchange, Passing
 from audit.live import LiveHashes
 from audit.log import DecisionLog
@@ -99,6 +99,22 @@ class Gate:
         self._changed(not reason)
 
 
+def enough_witnesses(directory: Directory) -> Mapping[str, WitnessKey]:
+    """The pinned witnesses of brokers' logs, as many as the quorum at least.
+
+    Raises:
+        ConfigError: TOO_FEW_WITNESSES.
+    """
+    quorum, witnesses = directory.federation.quorum, witnesses_of_brokers(directory)
+    if len(witnesses) < quorum:
+        raise ConfigError(
+            f"the directory asks for {quorum} witnesses and pins the keys of {len(witnesses)}: "
+            "sign one with --witness NODE=witness.vkey for each",
+            reason="TOO_FEW_WITNESSES",
+        )
+    return witnesses
+
+
 class Witnessing:
     """The broker's exchange with its nodes, and the gate that hangs on it."""
 
@@ -115,13 +131,7 @@ class Witnessing:
         seconds: Callable[[], float],
         changed: Callable[[bool], None],
     ) -> None:
-        quorum, witnesses = directory.federation.quorum, witnesses_of_brokers(directory)
-        if len(witnesses) < quorum:
-            raise ConfigError(
-                f"the directory asks for {quorum} witnesses and pins the keys of {len(witnesses)}: "
-                "sign one with --witness NODE=witness.vkey for each",
-                reason="TOO_FEW_WITNESSES",
-            )
+        quorum, witnesses = directory.federation.quorum, enough_witnesses(directory)
         tell_if_not_pinned(directory, log.vkey)
         self._hashes = LiveHashes(state)
         self.own = OwnHeads(

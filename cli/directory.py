@@ -15,12 +15,12 @@ from audit.cosignature import WitnessKey
 from audit.note import VerifierKey
 from cli.auditors import COMMANDS, recipients
 from cli.identity import identity
-from cli.lacking import lacking
+from cli.lacking import lacking, left_out
 from comity import instants
-from comity.errors import ConfigError
+from comity.errors import ComityError, ConfigError
 from identity import certificates, files, keys
 from identity.authority import Authority
-from identity.directory import Directory, LogKey
+from identity.directory import MAX_DIRECTORY_BYTES, Directory, LogKey
 from identity.pseudonym_key import MAX_FILE_BYTES, SealedPseudonymKey
 from identity.publish import sign_directory
 
@@ -70,7 +70,7 @@ def directory(
     --ca us-ca-port-alder-pd=pa/ca.pem --policy-key us-ca-port-alder-pd=pa/policy.pub --log pa/log.vkey
     --out directory.json
 
-    What it does not pin yet, and packs that do not fit its words, are told on standard error.
+    What it does not pin yet, packs that do not fit its words, and what it denies no more are told on standard error.
 
     Exit codes: 0 signed, 1 refused: what is wrong is named, 2 wrong usage.
     """
@@ -101,9 +101,10 @@ def directory(
         if pseudonym_file
         else None,
     )
+    made, replaced = Directory.parse(signed, top.certificate), _replaced(out, top.certificate)
     files.replace(out, signed, mode=files.PUBLIC)
     click.echo(f"{out}: version {version}, {len(pinned)} agencies, {len(logs)} logs. Copy it to every participant.")
-    for sentence in lacking(Directory.parse(signed, top.certificate), tables.parent / "packs"):
+    for sentence in (*left_out(made, replaced), *lacking(made, tables.parent / "packs")):
         click.echo(f"note: {sentence}", err=True)
 
 
@@ -125,6 +126,16 @@ def policy_key(key: Path, public: Path) -> None:
 
 for _command in COMMANDS:
     identity.add_command(_command)
+
+
+def _replaced(out: Path, federation: x509.Certificate) -> Directory | None:
+    """The directory that is at `out` now; None if there is none, or it is not this federation's."""
+    if not out.exists():
+        return None
+    try:
+        return Directory.parse(files.read(out, max_bytes=MAX_DIRECTORY_BYTES), federation)
+    except ComityError:
+        return None
 
 
 def _pairs(option: str, values: tuple[str, ...], form: str = "AGENCY=FILE") -> list[tuple[str, Path]]:

@@ -143,7 +143,9 @@ def renew(folder: Path, authority_path: Path, ttl: dt.timedelta) -> None:
         old.verify_directly_issued_by(authority.certificate)
         denied = certificates.fingerprints(old)
     except (*certificates.BAD_DER, InvalidSignature):
-        raise ConfigError("another authority issued this certificate", reason="WRONG_AUTHORITY") from None
+        raise ConfigError(
+            "another authority issued this certificate: name its folder", reason="WRONG_AUTHORITY"
+        ) from None
     if (folder / DIRECTORY_FILE).exists():
         directory = held.directory()
         if any(directory.is_denied(f) for f in denied):

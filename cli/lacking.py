@@ -38,6 +38,20 @@ def lacking(directory: Directory, packs: Path) -> Iterator[str]:
     yield from _packs(federation, packs)
 
 
+def left_out(directory: Directory, replaced: Directory | None) -> Iterator[str]:
+    """One sentence for each thing in which `directory` goes back behind the one that it replaces, if any.
+
+    A directory is signed whole: a fingerprint that is not named again is denied no more, and nobody would see it.
+    """
+    if replaced is None:
+        return
+    if directory.version <= replaced.version:
+        yield f"version {replaced.version} was here: running programs take up a higher one alone (DIRECTORY_OLD)"
+    dropped = sorted(replaced.denied - directory.denied)
+    if dropped:
+        yield f"{_listed(dropped)}: denied before and no more (--deny): accepted again until the certificate ends"
+
+
 def _packs(federation: Federation, beside: Path) -> Iterator[str]:
     words = Vocabulary.of(federation)
     if not federation.presets:

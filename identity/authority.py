@@ -138,7 +138,7 @@ class Authority:
                 f"the authority {self.trust_domain} does not speak for {name.trust_domain}", reason="WRONG_AUTHORITY"
             )
         if (name.kind == PERSON) != bool(role) or (role and not _ROLE.match(role)):
-            raise ConfigError("a person needs one role, and nobody else has one", reason="WRONG_ROLE")
+            raise ConfigError("a person needs one role (--role), and nobody else has one", reason="WRONG_ROLE")
         if (hosts and name.kind not in (NODE, BROKER)) or (name.kind == BROKER and not hosts):
             raise ConfigError("a broker needs a host name, a node may have one, others have none", reason="BAD_HOST")
         if len(hosts) > MAX_HOSTS:

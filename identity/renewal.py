@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Callable
 from pathlib import Path
 
 from cryptography import x509
 
-from comity.errors import ConfigError
+from comity.errors import ComityError, ConfigError
 from identity import certificates, files
 from identity.directory import MAX_DIRECTORY_BYTES, Directory
-from identity.folder import CHAIN_FILE, DIRECTORY_FILE, KEY_FILE, IdentityFolder
+from identity.folder import CHAIN_FILE, DIRECTORY_FILE, FEDERATION_FILE, KEY_FILE, IdentityFolder
 from identity.verify import verify_chain
 
-_WATCHED = (KEY_FILE, CHAIN_FILE, DIRECTORY_FILE)
+_WATCHED = (KEY_FILE, CHAIN_FILE, DIRECTORY_FILE, FEDERATION_FILE)
+# What was not fit may become so though no file changes: a certificate of a clock that is ahead, a disk that failed.
+_AGAIN = dt.timedelta(minutes=1)
+
+
+Fit = Callable[[Directory], None]
+
+
+def accepted(directory: Directory) -> None:
+    """Return: the program starts with every directory that the federation signed."""
 
 
 class Renewal:
@@ -21,24 +31,48 @@ class Renewal:
     whoever may write the folder does not replace it under a running program.
     """
 
-    def __init__(self, folder: IdentityFolder, directory: Directory) -> None:
+    def __init__(self, folder: IdentityFolder, directory: Directory, fit: Fit = accepted) -> None:
         self._folder = folder
         self._directory = directory
         self._anchor = _anchor(folder)
+        self._fit = fit
         self._seen: object = None
+        self._unfit = ""  # why, if what was seen is not
+        self._looked_at: dt.datetime | None = None
 
     def due(self, now: dt.datetime) -> bool:
         """True if the folder holds another certificate or another directory, fit to be taken up.
 
         Raises:
-            ConfigError, NotAuthentic: what is there now is not fit; said once, until it changes again. DIRECTORY_OLD:
-                its version is not above the one in force; IDENTITY_CHANGED: the certificate is somebody else's; else
-                as `IdentityFolder.load`, `Directory.parse`, `verify_chain`.
+            ConfigError, NotAuthentic: what is there now is not fit; said once, until it changes again, and looked
+                at once a minute. DIRECTORY_OLD: its version is not above the one in force; IDENTITY_CHANGED: the
+                certificate is somebody else's; FEDERATION_CHANGED: the federation's is not the one of the
+                start; else as `IdentityFolder.load`, `Directory.parse`, `verify_chain`; or what `fit` raises.
         """
         there = [_stamp(self._folder.path / name) for name in _WATCHED]
-        if there == self._seen:
+        said = self._unfit if there == self._seen else ""
+        if there == self._seen and not (said and self._rested(now)):
             return False
-        self._seen = there
+        self._seen, self._looked_at, self._unfit = there, now, "UNKNOWN"
+        try:
+            found = self._is_due(now)
+        except ComityError as error:
+            self._unfit = error.reason
+            if error.reason == said:
+                return False
+            raise
+        self._unfit = ""
+        return found
+
+    def _rested(self, now: dt.datetime) -> bool:
+        return self._looked_at is None or abs(now - self._looked_at) >= _AGAIN
+
+    def _is_due(self, now: dt.datetime) -> bool:
+        if _anchor(self._folder) != self._anchor:  # the next run would read it, and trust whom it names
+            raise ConfigError(
+                "the federation's certificate has been replaced: stop the program and start it to trust the new one",
+                reason="FEDERATION_CHANGED",
+            )
         directory = self._newer_directory()
         return self._other_certificate(directory, now) or directory is not self._directory
 
@@ -53,6 +87,7 @@ class Renewal:
                 "fetch the current one from the federation",
                 reason="DIRECTORY_OLD",
             )
+        self._fit(directory)
         return directory
 
     def _other_certificate(self, directory: Directory, now: dt.datetime) -> bool:
@@ -72,9 +107,10 @@ def _anchor(folder: IdentityFolder) -> x509.Certificate:
     return anchor
 
 
-def _stamp(path: Path) -> tuple[int, int, int] | None:
+def _stamp(path: Path) -> tuple[int, int, int, int] | None:
     try:
         stat = path.stat()
     except OSError:
         return None
-    return stat.st_ino, stat.st_mtime_ns, stat.st_size
+    # The time of its attributes too: a key that was open to others is mended by chmod alone.
+    return stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size

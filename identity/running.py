@@ -13,7 +13,7 @@ import structlog
 from comity.errors import ComityError, LogBroken
 from identity.directory import Directory
 from identity.folder import IdentityFolder
-from identity.renewal import Renewal
+from identity.renewal import Fit, Renewal, accepted
 
 
 class Running:
@@ -65,11 +65,12 @@ class Running:
         self.exit_code = 1
         self.ended.set()
 
-    async def renew(self, folder: IdentityFolder, directory: Directory, every_s: float) -> None:
+    async def renew(self, folder: IdentityFolder, directory: Directory, every_s: float, fit: Fit = accepted) -> None:
         """It ends to start anew once `folder` holds another certificate or directory that is fit; until then what is
-        not fit is said, and the old ones stay. Looks every `every_s` seconds.
+        not fit is said, and the old ones stay. Looks every `every_s` seconds; `fit` raises of a directory with which
+        the program would not start.
         """
-        renewal = Renewal(folder, directory)
+        renewal = Renewal(folder, directory, fit)
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(every_s):
@@ -82,6 +83,8 @@ class Running:
                 self._logger.warning("identity not taken up", reason=error.reason, detail=str(error))
             except Exception as error:  # a program that looks no more would keep what was revoked
                 self._logger.error("identity not looked at", kind=type(error).__name__)
+        if self.ended.is_set():
+            return  # it was told to stop, maybe while it looked, and a stop may take as long as its searches
         self._logger.info("certificate or directory renewed: starting anew")
         self._anew = True
         self.ended.set()

@@ -19,7 +19,7 @@ from audit.entry import Draft
 from audit.log import DecisionLog
 from audit.witness import VKEY_NAME, Witness
 from comity import config, instants
-from comity.errors import ComityError
+from comity.errors import ComityError, ConfigError
 from comity.plate import Plate
 from identity.folder import IdentityFolder
 from identity.state_folder import make_config
@@ -84,6 +84,8 @@ def init(
     if identity is None or not brokers:
         raise click.UsageError("give --identity and --broker, or --migrate for a STATE that is there")
     folder = IdentityFolder.load(identity)
+    if folder.spiffe.kind != "node":  # else it is said by serve, after the log's key has been pinned
+        raise ConfigError(f"{identity} is the identity of a {folder.spiffe.kind}, not of a node", reason="WRONG_KIND")
     for option, given in (*(("--broker", b) for b in brokers), ("--ingest", ingest), ("--admin", admin)):
         if given or option == "--broker":
             config.address(given, key=option)

@@ -170,6 +170,7 @@ class Attached:
                 logger.warning("not attached", broker=self.address, code="NO_WELCOME")
             finally:
                 silent.cancel()
+                self._outgoing.put_nowait(None)  # gRPC still waits for what is to be sent next, call or no call
                 if witnessing:
                     witnessing.detached(peer_of(broker), witness)
 

@@ -31,14 +31,16 @@ def world(new_world: NewWorld) -> World:
     return world
 
 
-def directory_of(world: World, version: int, denied: Iterable[str] = ()) -> bytes:
+def directory_of(
+    world: World, version: int, denied: Iterable[str] = (), federation: dict[str, Any] | None = None
+) -> bytes:
     """The world's directory anew."""
     top, old = Authority.load(world.layout.authority("federation")), world.directory
     return sign_directory(
         top,
         version=version,
         issued_at=instants.now(),
-        federation=world.layout.tables,
+        federation=federation or world.layout.tables,
         authorities={a: old.authorities_of(a) for a in world.layout.federation.agencies},
         policy_keys=old.policy_keys,
         logs=old.logs.values(),
@@ -124,6 +126,16 @@ def test_a_directory_that_is_not_fit_changes_nothing_and_is_said_once(world: Wor
     )
     assert [len(said(program, r)) for r in ("DIRECTORY_MALFORMED", "DIRECTORY_OLD", "DIRECTORY_SIGNATURE")] == [1, 1, 1]
     assert len(runs(world, program)) == started
+
+
+def test_a_broker_does_not_end_for_a_directory_with_which_it_could_not_start(world: World) -> None:
+    started, pid = runs(world, world.broker), world.broker.pid
+    good = (world.broker.state / "identity" / DIRECTORY_FILE).read_bytes()
+    tables = world.layout.tables | {"federation": world.layout.tables["federation"] | {"presets": ["nowhere"]}}
+    put(world.broker, directory_of(world, 8, federation=tables))
+    until(lambda: events(world.broker, UNFIT), "it is said why")
+    assert (runs(world, world.broker), world.broker.pid) == (started, pid)
+    put(world.broker, good)
 
 
 def said(program: Program, reason: str) -> list[dict[str, Any]]:

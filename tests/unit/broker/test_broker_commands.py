@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from broker.__main__ import broker
 from broker.config import FILE, BrokerConfig
 from comity.errors import ComityError
-from tests.unit.identity.world import FEDERATION, World, name
+from tests.unit.identity.world import ALDER, FEDERATION, World, name
 
 
 @pytest.mark.parametrize("option", ["--investigators", "--nodes", "--admin"])
@@ -21,6 +21,14 @@ def test_an_address_without_a_port_makes_no_state_folder(world: World, tmp_path:
     done = CliRunner().invoke(broker, arguments)
     assert isinstance(done.exception, ComityError)
     assert str(done.exception) == f"{option} must be HOST:PORT"
+    assert not (tmp_path / "b").exists()
+
+
+def test_somebody_else_s_identity_makes_no_broker(world: World, tmp_path: Path) -> None:
+    identity = world.folder(world.alder, name(ALDER, "node", "no-broker"))
+    done = CliRunner().invoke(broker, ["init", str(tmp_path / "b"), "--identity", str(identity.path)])
+    assert isinstance(done.exception, ComityError)
+    assert done.exception.reason == "WRONG_KIND"
     assert not (tmp_path / "b").exists()
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cli.lacking import lacking
+from cli.lacking import lacking, left_out
 from identity import keys
 from identity.authority import Authority
 from identity.directory import LogKey
@@ -31,6 +31,31 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "policy_keys": {n["agency"]: [keys.new_signing_key().public_key()] for n in tables["node"]},
         "logs": [LogKey(origin=f"x/{p}/{i}", key=keys.new_log_key().public_key(), program=p, id=i) for p, i in names],
     }
+
+
+OLD, NEW = "1" * 64, "2" * 64
+
+
+@pytest.mark.parametrize(
+    ("version", "denied", "said"),
+    [
+        pytest.param(8, [OLD, NEW], "", id="nothing of one that is higher and denies no less"),
+        pytest.param(8, [NEW], f"{OLD}: denied before and no more", id="whom it lets in again"),
+        pytest.param(7, [OLD], "version 7 was here: running programs take up a higher", id="the same version"),
+        pytest.param(6, [OLD], "version 7 was here: running programs take up a higher", id="a lower version"),
+    ],
+)
+def test_whoever_replaces_a_directory_is_told_where_it_goes_back(
+    world: World, version: int, denied: list[str], said: str
+) -> None:
+    before = world.directory(version=7, denied=[OLD])
+    sentences = list(left_out(world.directory(version=version, denied=denied), before))
+    assert len(sentences) == bool(said)
+    assert all(s.startswith(said) for s in sentences)
+
+
+def test_a_directory_that_replaces_none_goes_back_behind_nothing(world: World) -> None:
+    assert list(left_out(world.directory(), None)) == []
 
 
 def told(world: World, whole: dict[str, Any], **changes: Any) -> list[str]:

@@ -11,6 +11,7 @@ import pytest
 
 from comity.errors import ConfigError, NotAuthentic
 from identity import certificates, keys
+from identity.directory import Directory
 from identity.folder import CHAIN_FILE, DIRECTORY_FILE, FEDERATION_FILE, KEY_FILE, IdentityFolder, replace_chain
 from identity.renewal import Renewal
 from tests.unit.identity.world import ALDER, NOW, World, name
@@ -41,6 +42,20 @@ def renew(own: World, folder: IdentityFolder, *, at: dt.datetime = LATER) -> Non
 
 def test_a_folder_that_has_not_changed_is_not_due(renewal: Renewal) -> None:
     assert [renewal.due(NOW), renewal.due(LATER)] == [False, False]
+
+
+def test_a_newer_directory_with_which_the_program_would_not_start_is_not_taken_up(
+    own: World, folder: IdentityFolder
+) -> None:
+    def fit(directory: Directory) -> None:
+        raise ConfigError(f"version {directory.version} has no pack", reason="NO_PACK")
+
+    renewal = Renewal(folder, folder.directory(), fit)
+    assert not renewal.due(NOW)
+    (folder.path / DIRECTORY_FILE).write_bytes(own.signed_directory(version=8))
+    with pytest.raises(ConfigError, match="version 8 has no pack"):
+        renewal.due(LATER)
+    assert not renewal.due(LATER)
 
 
 def test_the_same_content_written_again_is_not_due(renewal: Renewal, own: World, folder: IdentityFolder) -> None:
@@ -138,7 +153,7 @@ Change = Callable[[World, IdentityFolder], None]
         (another_of_the_same_version, "DIRECTORY_OLD"),
         (half_a_directory, "DIRECTORY_MALFORMED"),
         (no_directory, "FILE_UNREADABLE"),
-        (signed_by_another_federation_whose_certificate_lies_beside_it, "DIRECTORY_SIGNATURE"),
+        (signed_by_another_federation_whose_certificate_lies_beside_it, "FEDERATION_CHANGED"),
         (half_a_chain, "BAD_CERTIFICATE"),
         (a_key_without_its_certificate, "KEY_MISMATCH"),
         (another_nodes_certificate, "IDENTITY_CHANGED"),
@@ -165,4 +180,29 @@ def test_what_is_not_fit_is_refused_once_and_what_comes_after_it_is_taken_up(
     (folder.path / FEDERATION_FILE).write_bytes(federation)
     (folder.path / DIRECTORY_FILE).write_bytes(own.signed_directory(version=9))
     renew(own, folder)
+    assert renewal.due(LATER)
+
+
+def test_a_certificate_that_was_not_yet_valid_is_taken_up_when_it_is(
+    renewal: Renewal, own: World, folder: IdentityFolder
+) -> None:
+    assert not renewal.due(NOW)
+    renew(own, folder)
+    with pytest.raises(NotAuthentic, match=r".+"):
+        renewal.due(NOW)
+    assert not renewal.due(NOW + dt.timedelta(minutes=2))  # still not, and said already
+    assert renewal.due(LATER)
+
+
+def test_a_key_that_others_could_read_is_looked_at_again_once_it_is_closed(
+    renewal: Renewal, own: World, folder: IdentityFolder
+) -> None:
+    assert not renewal.due(LATER)
+    key = folder.path / KEY_FILE
+    key.chmod(0o644)
+    renew(own, folder)
+    with pytest.raises(ConfigError) as refused:
+        renewal.due(LATER)
+    assert refused.value.reason == "KEY_EXPOSED"
+    key.chmod(0o600)
     assert renewal.due(LATER)

@@ -70,6 +70,14 @@ async def test_a_signal_while_it_stops_to_start_anew_ends_it_for_good(
     assert not running.anew
 
 
+async def test_a_directory_that_comes_while_it_stops_for_a_signal_does_not_start_it_anew(
+    running: Running, own: World, folder: IdentityFolder
+) -> None:
+    running.end()
+    await renewed(running, own, folder)
+    assert (running.anew, running.why) == (False, "signal")
+
+
 async def test_a_signal_between_two_runs_ends_the_second(running: Running, own: World, folder: IdentityFolder) -> None:
     await renewed(running, own, folder)
     running.again()

@@ -9,6 +9,7 @@ import grpc
 import pytest
 
 from comity.v1 import node_link_service_pb2 as pb2
+from comity.v1 import node_link_service_pb2_grpc as pb2_grpc
 from node.attach import MOST_IN_MESSAGE, MOST_WORK_BYTES, Attached, Attachment, Brokers, Requests, why
 from node.model import Signed, Work
 
@@ -50,7 +51,9 @@ class Dialled:
     @property
     def hellos(self) -> int:
         """How many wait to be sent."""
-        return self.attached._outgoing.qsize()
+        queue = self.attached._outgoing
+        waiting = [queue.get_nowait() for _ in range(queue.qsize())]
+        return sum(item is not None for item in waiting)
 
     @property
     def attached(self) -> Attached:
@@ -150,6 +153,55 @@ async def test_what_goes_out_is_the_hello_and_then_every_item_in_its_order(waiti
 
 def test_what_goes_out_leaves_no_generator_for_the_event_loop_to_close() -> None:
     assert not hasattr(Requests(pb2.Hello, asyncio.Queue()), "aclose")
+
+
+class Ending(pb2_grpc.NodeLinkServiceServicer):
+    """A broker that welcomes whoever attaches and ends the stream when told to."""
+
+    def __init__(self) -> None:
+        self.end = asyncio.Event()
+
+    async def Attach(
+        self,
+        request_iterator: AsyncIterator[pb2.AttachRequest],
+        context: grpc.aio.ServicerContext[pb2.AttachRequest, pb2.AttachResponse],
+    ) -> AsyncIterator[pb2.AttachResponse]:
+        """A welcome, and nothing more."""
+        await anext(aiter(request_iterator))
+        yield pb2.AttachResponse(items=[pb2.BrokerItem(welcome=pb2.Welcome())])
+        await self.end.wait()
+
+
+async def unasked(work: Work, broker: str) -> Signed:
+    """No answer: nobody asks."""
+    raise AssertionError(f"{broker} asks {work.inquiry_id}")
+
+
+@pytest.fixture
+async def ending() -> AsyncIterator[Ending]:
+    """A broker, and a node is attached to it."""
+    broker, server = Ending(), grpc.aio.server()
+    pb2_grpc.add_NodeLinkServiceServicer_to_server(broker, server)
+    port = server.add_secure_port("127.0.0.1:0", grpc.local_server_credentials())
+    await server.start()
+    attachment = Attachment(
+        credentials=grpc.local_channel_credentials(), hello=pb2.Hello, run=unasked, on_broken=lambda: None
+    )
+    attached = Attached(f"127.0.0.1:{port}", attachment, lambda _: None)
+    running = asyncio.ensure_future(attached.run())
+    await attached.welcomed.wait()
+    yield broker
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await server.stop(None)
+
+
+async def test_nothing_waits_any_more_for_what_was_to_go_out_on_a_stream_that_ended(ending: Ending) -> None:
+    sending = [t for t in asyncio.all_tasks() if "_consume_request_iterator" in repr(t) and not t.done()]
+    assert len(sending) == 1
+    ending.end.set()
+    async with asyncio.timeout(60):
+        await asyncio.gather(*sending)
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,15 @@ def test_an_address_without_host_or_port_makes_no_state_folder(
     assert not (tmp_path / "n").exists()
 
 
+def test_a_person_s_identity_makes_no_node(world: World, tmp_path: Path) -> None:
+    identity = world.folder(world.alder, name(ALDER, "person", "no-node"), role="investigator")
+    made = ["init", str(tmp_path / "n"), "--identity", str(identity.path), "--broker", "127.0.0.1:7444"]
+    done = CliRunner().invoke(node, made)
+    assert isinstance(done.exception, ComityError)
+    assert done.exception.reason == "WRONG_KIND"
+    assert not (tmp_path / "n").exists()
+
+
 @pytest.mark.parametrize(
     "line", ['brokers = ["b"]', 'brokers = ["b:1"]\ningest = "b"', 'brokers = ["b:1"]\nadmin = "b"']
 )
