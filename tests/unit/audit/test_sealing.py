@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from audit.entry import Draft
 from audit.listing import decode
 from audit.log import DecisionLog
 from audit.read import LogReader
+from audit.sealed_store import SealedPart
 from audit.sealing import PAD_BYTES, Clear, Sealer, Unsealer, unsealed
 from audit.verify import verify
 from comity.errors import ComityError, NotAllowed
@@ -243,6 +245,39 @@ async def test_verification_finds_without_any_key_that(
     fault = verify(tmp_path).fault
     assert fault is not None
     assert fault.reason == reason
+
+
+class OneMonth(Sealer):
+    """Seals everything under the key of one month, as a broker would that wants it to outlive an erasure."""
+
+    def seal(self, draft: Draft, at: str) -> SealedPart | None:
+        return super().seal(draft, MONTH + at[len(MONTH) :])
+
+
+MONTH = ""
+
+
+@pytest.mark.parametrize(
+    ("month", "days"),
+    [
+        pytest.param("2030-05", 31, id="of the month before, in the same run"),
+        pytest.param("2031-01", 0, id="of a month to come"),
+    ],
+)
+async def test_verification_finds_what_was_sealed_under_another_months_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, month: str, days: int
+) -> None:
+    monkeypatch.setattr("audit.writer.Sealer", OneMonth)
+    monkeypatch.setattr("tests.unit.audit.test_sealing.MONTH", month)
+    (_, first), clock = sealed.auditor(), HandClock()
+    DecisionLog.create(tmp_path, origin=sample.ORIGIN, clock=clock).close()
+    with DecisionLog.open(tmp_path, clock=clock, auditors=[first]) as log:
+        await log.append([sealed.asked(sealed.values())])
+        clock.move(days=days)
+        await log.append([sealed.asked(sealed.values(), clock.at)])
+    fault = verify(tmp_path).fault
+    assert fault is not None
+    assert fault.reason == "SEALED_MONTH"
 
 
 OPENING: dict[str, tuple[str, tuple[str, ...]]] = {
