@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from audit.log import DecisionLog
 from audit.note import VerifierKey
+from broker.state.folder import FOLDER
 from cli.demo.build import SAMPLE, free_ports
 from comity import instants
 from comity.envelope import BUNDLE_TYPE
@@ -172,6 +173,7 @@ def _broker(made: Synthetic) -> LogKey:
             "agency_per_day": SEARCHES,
         },
     )
+    files.make_folder(made.broker / FOLDER)
     with DecisionLog.create(made.broker, origin=f"{ID}/broker/broker-1", clock=instants.now) as log:
         vkey: VerifierKey = log.vkey
     return LogKey(origin=vkey.name, key=Ed25519PublicKey.from_public_bytes(vkey.key), program="broker", id="broker-1")
