@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 from pathlib import Path
 
@@ -23,6 +24,13 @@ from audit.writer import SignedHead
 ORIGIN = "test-exchange/broker/b1"
 BROKER = "broker/b1"
 NOW = dt.datetime(2030, 5, 1, 12, tzinfo=dt.UTC)
+
+
+async def until(probe: Callable[[], bool]) -> None:
+    """Return once `probe` says so."""
+    async with asyncio.timeout(120):
+        while not probe():  # noqa: ASYNC110  the ends' threads set no event of ours
+            await asyncio.sleep(0.005)
 
 
 def leaf(index: int, past: str = "") -> bytes:

@@ -51,6 +51,11 @@ class HandClock:
         self.at += dt.timedelta(**by)
 
 
+def reopened(folder: Path, clock: HandClock | None = None) -> DecisionLog:
+    """The log in `folder`, open again."""
+    return DecisionLog.open(folder, clock=clock or HandClock())
+
+
 class StalledStore(Store):
     """A store whose commits wait until they are let go."""
 

@@ -18,6 +18,7 @@ from tests.unit.audit.growing import (
     HandSeconds,
     own_heads,
     public,
+    until,
     witness,
     witness_key,
 )
@@ -84,12 +85,6 @@ async def at_work(street: Street) -> AsyncIterator[None]:
         for task in tasks:
             with suppress(asyncio.CancelledError):
                 await task
-
-
-async def until(probe: Callable[[], bool]) -> None:
-    async with asyncio.timeout(120):
-        while not probe():  # noqa: ASYNC110  the ends' threads set no event of ours
-            await asyncio.sleep(0.005)
 
 
 def sizes(log: GrowingLog) -> dict[str, int]:

@@ -25,6 +25,7 @@ from tests.unit.audit.sample import (
     StalledStore,
     decided,
     opened,
+    reopened,
     tamper,
     unsigned,
 )
@@ -35,10 +36,6 @@ def folder(tmp_path: Path) -> Path:
     """An empty log, closed."""
     DecisionLog.create(tmp_path, origin=ORIGIN, clock=HandClock()).close()
     return tmp_path
-
-
-def reopened(folder: Path, clock: HandClock | None = None) -> DecisionLog:
-    return DecisionLog.open(folder, clock=clock or HandClock())
 
 
 async def test_the_entries_of_one_call_are_contiguous_hashed_and_under_the_head(folder: Path) -> None:

@@ -14,15 +14,7 @@ from audit.store import LogFiles, Store
 from audit.tree import EMPTY_ROOT
 from audit.verify import verify
 from comity.errors import ComityError, ConfigError, InvalidInput, LogFault
-from tests.unit.audit.sample import (
-    ORIGIN,
-    START,
-    HandClock,
-    build,
-    search,
-    tamper,
-    unsigned,
-)
+from tests.unit.audit.sample import ORIGIN, START, HandClock, build, reopened, search, tamper, unsigned
 
 
 @pytest.fixture
@@ -30,10 +22,6 @@ def folder(tmp_path: Path) -> Path:
     """An empty log, closed."""
     DecisionLog.create(tmp_path, origin=ORIGIN, clock=HandClock()).close()
     return tmp_path
-
-
-def reopened(folder: Path, clock: HandClock | None = None) -> DecisionLog:
-    return DecisionLog.open(folder, clock=clock or HandClock())
 
 
 def test_a_new_log_has_private_files_and_a_signed_empty_head(folder: Path) -> None:

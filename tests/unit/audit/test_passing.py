@@ -16,7 +16,7 @@ from audit.witness import DB_NAME, ToWitness, Witnessed, WitnessState
 from audit.witnessed import OwnHeads
 from comity.errors import InvalidInput
 from comity.v1 import node_link_service_pb2 as pb2
-from tests.unit.audit.growing import NOW, GrowingLog, HandSeconds, public, witness
+from tests.unit.audit.growing import NOW, GrowingLog, HandSeconds, public, until, witness
 
 NODE, OTHER, BROKER = "alder-1", "brazos-1", "broker/b1"
 NAMES = {BROKER: "test-exchange/witness/b1", OTHER: "us-tx-brazos-so/witness/brazos-1"}
@@ -110,12 +110,6 @@ async def at_work(town: Triangle) -> AsyncIterator[None]:
         for task in tasks:
             with suppress(asyncio.CancelledError):
                 await task
-
-
-async def until(probe: Callable[[], bool]) -> None:
-    async with asyncio.timeout(120):
-        while not probe():  # noqa: ASYNC110  the ends' threads set no event of ours
-            await asyncio.sleep(0.005)
 
 
 @pytest.fixture
